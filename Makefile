@@ -1,0 +1,79 @@
+# podcidr: `make` prints this help.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.stamp
+PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev/null) plugin/go.mod plugin/go.sum
+# A module of this tree must never shadow a standard one, whatever the current folder is.
+export PYTHONSAFEPATH := 1
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
+
+.PHONY: help demo test test-fast lint generate check-generate bench bench-plan bench-smoke bench-latency plugin assets requirements clean
+
+help: ## print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo "setting up $(VENV) from requirements/dev.txt (about a minute, once)"
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "podcidr needs Python 3.11 or newer: python3 is $$(python3 --version)"; exit 2; }
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+build/podcidr-ipam: $(PLUGIN_SOURCES)
+	@command -v go >/dev/null || { echo "the CNI plugin is built with Go $$(awk '/^go /{print $$2}' plugin/go.mod) or newer: install Go first"; exit 2; }
+	@mkdir -p build && echo "building $@" && cd plugin && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../build/podcidr-ipam .
+
+plugin: build/podcidr-ipam ## build the CNI plugin to build/podcidr-ipam
+
+assets: ## build kube-apiserver, etcd and kubectl once, into a cache outside the tree
+	@python3 tools/assets.py
+
+demo: $(STAMP) plugin assets ## the main job on a real API server, in two minutes (KEEP=1 leaves it running)
+	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m demo $(if $(KEEP),--keep)
+
+test: $(STAMP) plugin assets lint check-generate ## everything: lint, generated files, Go and Python tests
+	@cd plugin && go test ./...
+	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m pytest -q
+
+test-fast: $(STAMP) ## unit and property tests, under a minute
+	@$(PY) -m pytest -q -m 'not cluster and not slow' tests/unit tests/property
+
+lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
+	@test -z "$$(ls operator/*.py 2>/dev/null)" || { echo "a .py file directly in operator/ shadows the standard module: move it into operator/podcidr"; exit 1; }
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@cd plugin && test -z "$$(gofmt -l .)" || { echo "gofmt -w plugin"; exit 1; }
+	@cd plugin && go vet ./... && go tool staticcheck ./...
+
+generate: $(STAMP) ## write crds/, charts/podcidr/crds and deploy/podcidr.yaml anew
+	@$(PY) -m podcidr.api.crd --out crds
+	@python3 tools/render.py
+
+check-generate: $(STAMP) ## fail if a generated file is not what generate writes
+	@$(PY) -m podcidr.api.crd --out crds --check
+	@python3 tools/render.py --check
+
+bench: bench-plan bench-latency bench-smoke ## all benchmarks
+
+bench-plan: $(STAMP) ## plan() over 5,000 nodes and 25,000 blocks
+	@$(PY) -m bench.plan
+
+bench-latency: $(STAMP) plugin assets ## first block of a node, and a waiting ADD, end to end
+	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m bench.latency
+
+bench-smoke: $(STAMP) assets ## 1,000 and 2,000 Nodes created at once
+	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m bench.smoke
+
+requirements: $(STAMP) ## compile the hashed requirement files anew
+	@for what in agent: operator:--extra=operator dev:--extra=dev; do \
+	  $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	    --python-version 3.11 $${what#*:} pyproject.toml -o requirements/$${what%%:*}.txt; done
+
+clean: ## remove what make made in the tree (the cache of assets stays)
+	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
