@@ -1,0 +1,1 @@
+"""The operator's shell: kopf, start-up, endpoints."""

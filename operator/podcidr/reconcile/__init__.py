@@ -1,0 +1,1 @@
+"""observe → snapshot → plan → actions → apply."""

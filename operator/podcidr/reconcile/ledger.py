@@ -1,0 +1,61 @@
+"""When the ledger itself is suspected (deleted by hand, etcd restored from a backup): nothing is claimed before the nodes have told.
+
+Every Ready node is asked by raising its NodeCIDR's epoch: a report counted at that epoch or a later one is newer than the
+suspicion. What specs and reports then show in use is adopted. Silent nodes are waited for two minutes at most.
+"""
+
+from dataclasses import dataclass, field
+
+from podcidr.core.model import Node, NodeCIDR
+from podcidr.kube.lease import LeaseHistory
+
+STALE_LEASE_SECONDS = 60.0
+WAIT_SECONDS = 120.0
+
+
+@dataclass
+class LedgerWatch:
+    """Whether claims are held back, and for whose report."""
+
+    why: str | None = None
+    since: float = 0.0
+    silent: tuple[str, ...] = ()
+    """Nodes that had not reported when the wait ended."""
+    _asked: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def suspect(self, why: str, now: float) -> None:
+        """Begin to hold claims back (or begin anew)."""
+        self.why, self.since, self.silent = why, now, ()
+        self._asked.clear()
+
+    def judge_lease(self, previous: LeaseHistory | None, now: float) -> None:
+        """A Lease that is missing or old: nobody guarded the ledger for a while."""
+        if previous is None:
+            self.suspect("the Lease was missing", now)
+        elif previous.unrenewed_seconds > STALE_LEASE_SECONDS:
+            self.suspect(f"the Lease was last renewed {previous.unrenewed_seconds:.0f} s ago", now)
+
+    def to_ask(self, nodes: dict[str, Node], nodecidrs: dict[str, NodeCIDR]) -> list[NodeCIDR]:
+        """NodeCIDRs of Ready nodes that were not asked yet."""
+        if self.why is None:
+            return []
+        ready = (nodecidrs[name] for name, node in sorted(nodes.items()) if node.ready and name in nodecidrs)
+        return [nodecidr for nodecidr in ready if self._asked.get(nodecidr.name, ("", 0))[0] != nodecidr.uid]
+
+    def asked(self, nodecidr: NodeCIDR) -> None:
+        """The node's epoch was raised to this one."""
+        self._asked[nodecidr.name] = (nodecidr.uid, nodecidr.epoch)
+
+    def update(self, nodes: dict[str, Node], nodecidrs: dict[str, NodeCIDR], now: float) -> None:
+        """End the wait when every Ready node has reported, or it has lasted long enough."""
+        if self.why is None:
+            return
+        waiting = [name for name, node in sorted(nodes.items()) if node.ready and not self._has_told(nodecidrs.get(name))]
+        if not waiting or now - self.since >= WAIT_SECONDS:
+            self.why, self.silent = None, tuple(waiting)
+
+    def _has_told(self, nodecidr: NodeCIDR | None) -> bool:
+        if nodecidr is None or nodecidr.known is None or nodecidr.name not in self._asked:
+            return False
+        uid, epoch = self._asked[nodecidr.name]
+        return nodecidr.uid == uid and nodecidr.known.epoch >= epoch

@@ -1,0 +1,131 @@
+"""IPPool.status as a value: counts, conditions, forecast. Pure; written by the keeper."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from podcidr.api import names
+from podcidr.core.acceptance import Refusal
+from podcidr.core.model import Pool
+from podcidr.core.prefix import Family, Prefix
+from podcidr.core.usage import PoolUsage, saturated
+
+NEAR_EXHAUSTION_PERCENT = 90
+"""Blocks not free, of all."""
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """What a pool's status is made from."""
+
+    pool: Pool
+    usage: Mapping[Family, PoolUsage]
+    accepted: tuple[Prefix, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    waiting: tuple[Prefix, ...] = ()
+    waiting_for: tuple[str, ...] = ()
+    """Ready nodes whose agents have not reported yet: new CIDRs wait for them."""
+    seconds_to_exhaustion: int | None = None
+
+    @property
+    def claimed(self) -> int:
+        """Blocks that nodes hold or that rest."""
+        return sum(usage.blocks_claimed + usage.blocks_quarantined for usage in self.usage.values())
+
+
+def pool_status(view: PoolView, old: Mapping[str, Any], now_text: str) -> dict[str, Any]:
+    """The whole status; what no longer applies is null, so that a merge patch removes it."""
+    status: dict[str, Any] = {
+        "observedGeneration": view.pool.generation,
+        "acceptedCIDRs": [str(cidr) for cidr in view.accepted],
+        "conditions": conditions(view, old.get("conditions", ()), now_text),
+        "forecast": {"secondsToExhaustion": view.seconds_to_exhaustion} if view.seconds_to_exhaustion is not None else None,
+    }
+    for family in Family:
+        status[family] = _family(view.usage[family]) if family in view.usage else None
+    return {key: value for key, value in status.items() if value is not None or key in old}
+
+
+def _family(usage: PoolUsage) -> dict[str, Any]:
+    return {
+        "capacity": saturated(usage.capacity),
+        "reserved": saturated(usage.reserved),
+        "blocks": {
+            "total": saturated(usage.blocks_total),
+            "claimed": usage.blocks_claimed,
+            "quarantined": usage.blocks_quarantined,
+            "free": saturated(usage.blocks_free),
+        },
+        "addresses": {"inUse": usage.in_use, "cooling": usage.cooling, "free": saturated(usage.free)},
+        "utilizationPercent": usage.utilization_percent,
+    }
+
+
+def conditions(view: PoolView, old: Iterable[Mapping[str, Any]], now_text: str) -> list[dict[str, Any]]:
+    """All four; a transition time changes only with the status."""
+    known = {condition["type"]: condition for condition in old}
+    fresh = [_accepted(view), *_exhaustion(view), _drained(view)]
+    for condition in fresh:
+        before = known.get(condition["type"], {})
+        same = before.get("status") == condition["status"]
+        condition["lastTransitionTime"] = before["lastTransitionTime"] if same else now_text
+        condition["observedGeneration"] = view.pool.generation
+    return fresh
+
+
+def _condition(kind: str, status: bool, reason: str, message: str) -> dict[str, Any]:
+    text = names.STATUS_TRUE if status else names.STATUS_FALSE
+    return {"type": kind, "status": text, "reason": reason, "message": message[: names.MAX_MESSAGE]}
+
+
+def _accepted(view: PoolView) -> dict[str, Any]:
+    if view.pool.invalid:
+        return _condition(names.CONDITION_ACCEPTED, False, names.REASON_INVALID, view.pool.invalid)
+    if view.refused:
+        message = "; ".join(str(refusal) for refusal in view.refused)
+        return _condition(names.CONDITION_ACCEPTED, False, names.REASON_CIDR_OVERLAP, message)
+    if view.waiting:
+        cidrs = ", ".join(str(cidr) for cidr in view.waiting)
+        message = (
+            f"{cidrs}: the cluster has pods, so nodes must first tell which of these addresses they use; waiting for the "
+            f"agents of {_some(view.waiting_for)}"
+        )
+        return _condition(names.CONDITION_ACCEPTED, False, names.REASON_IMPORT_PENDING, message)
+    return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ACCEPTED, "all CIDRs are in use")
+
+
+def _some(nodes: tuple[str, ...]) -> str:
+    more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
+    return ", ".join(nodes[:5]) + more
+
+
+def _exhaustion(view: PoolView) -> Iterable[dict[str, Any]]:
+    """By the fullest family: a pod needs an address of each."""
+    full = [family for family, usage in view.usage.items() if usage.blocks_total and not usage.blocks_free]
+    near = [family for family, usage in view.usage.items() if usage.claimed_percent >= NEAR_EXHAUSTION_PERCENT]
+    remedy = "append a CIDR to the pool, or lower maxFreeAddresses"
+    if near:
+        message = f"{', '.join(near)}: at least {NEAR_EXHAUSTION_PERCENT} % of the blocks are claimed; {remedy}"
+        yield _condition(names.CONDITION_NEAR_EXHAUSTION, True, names.REASON_FEW_BLOCKS_FREE, message)
+    else:
+        yield _condition(names.CONDITION_NEAR_EXHAUSTION, False, names.REASON_BLOCKS_FREE, "enough blocks are free")
+    if full:
+        message = f"{', '.join(full)}: no block is free; {remedy}"
+        yield _condition(names.CONDITION_EXHAUSTED, True, names.REASON_NO_BLOCK_FREE, message)
+    else:
+        yield _condition(names.CONDITION_EXHAUSTED, False, names.REASON_BLOCKS_FREE, "blocks are free")
+
+
+def _drained(view: PoolView) -> dict[str, Any]:
+    if not (view.pool.disabled or view.pool.deleting):
+        return _condition(names.CONDITION_DRAINED, False, names.REASON_ENABLED, "the pool is enabled")
+    if view.claimed:
+        message = f"{view.claimed} blocks are held by nodes or rest after their release"
+        return _condition(names.CONDITION_DRAINED, False, names.REASON_BLOCKS_CLAIMED, message)
+    return _condition(names.CONDITION_DRAINED, True, names.REASON_EMPTY, "no node holds a block of the pool")
+
+
+def changed_conditions(old: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Conditions whose status or reason is another: worth an Event and a write at once."""
+    before = {condition["type"]: (condition["status"], condition.get("reason")) for condition in old}
+    return [condition for condition in new if before.get(condition["type"]) != (condition["status"], condition["reason"])]
