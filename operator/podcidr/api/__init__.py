@@ -1,0 +1,1 @@
+"""Names and shapes of the objects in the API."""
