@@ -1,0 +1,181 @@
+// Package state reads and writes the state directory; docs/state-dir.md is its contract.
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
+
+	"podcidr.io/plugin/internal/fault"
+)
+
+// Version of every file format here.
+const Version = 1
+
+// Dir is the path of a state directory.
+type Dir string
+
+func (d Dir) path(name string) string { return string(d) + "/" + name }
+
+// stamp tells two versions of a file apart: each is a new inode (rename), and an inode number used again has another time.
+type stamp struct {
+	inode, size  int64
+	mtime, ctime unix.Timespec
+}
+
+func stampOf(stat *unix.Stat_t) stamp {
+	return stamp{int64(stat.Ino), stat.Size, stat.Mtim, stat.Ctim}
+}
+
+// readFile goes without package os, whose files cost several system calls more each.
+func readFile(path string) ([]byte, unix.Stat_t, error) {
+	var stat unix.Stat_t
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, stat, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return nil, stat, err
+	}
+	data, err := readAll(fd, stat.Size)
+	return data, stat, err
+}
+
+func readAll(fd int, size int64) ([]byte, error) {
+	data := make([]byte, size)
+	done := 0
+	for done < len(data) {
+		n, err := unix.Read(fd, data[done:])
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			break
+		}
+		done += n
+	}
+	return data[:done], nil
+}
+
+// ReadFile reads a whole file; the error is an errno.
+func ReadFile(path string) ([]byte, error) {
+	data, _, err := readFile(path)
+	return data, err
+}
+
+// create writes a new file and returns it open. A leftover of a crash is unlinked, never truncated: it may be a link of a live attachment.
+func create(path string, data []byte) (int, error) {
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC | unix.O_NOFOLLOW
+	fd, err := unix.Open(path, flags, 0o600)
+	if err == unix.EEXIST {
+		if err := unix.Unlink(path); err != nil {
+			return -1, err
+		}
+		fd, err = unix.Open(path, flags, 0o600)
+	}
+	if err != nil {
+		return -1, err
+	}
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		if err != nil {
+			unix.Close(fd)
+			_ = unix.Unlink(path)
+			return -1, err
+		}
+		data = data[n:]
+	}
+	return fd, nil
+}
+
+// cached is a file that is read again only when it changed.
+type cached struct {
+	path   string
+	loaded bool
+	stamp  stamp // zero: the file is missing
+}
+
+// read gives the content if it changed since the last call; nil if the file is missing.
+func (c *cached) read() (data []byte, changed bool, err error) {
+	if c.loaded {
+		var stat unix.Stat_t
+		err := unix.Stat(c.path, &stat)
+		if err == nil && stampOf(&stat) == c.stamp || missing(err) && c.stamp == (stamp{}) {
+			return nil, false, nil
+		}
+	}
+	data, stat, err := readFile(c.path)
+	if missing(err) {
+		c.loaded, c.stamp = true, stamp{}
+		return nil, true, nil
+	}
+	if err != nil {
+		return nil, false, fault.IO("reading", c.path, err)
+	}
+	c.loaded, c.stamp = true, stampOf(&stat)
+	return data, true, nil
+}
+
+func missing(err error) bool { return err == unix.ENOENT || err == unix.ENOTDIR }
+
+// decode unmarshals a state file; its errors name file and position.
+func decode(path string, data []byte, into any) error {
+	err := json.Unmarshal(data, into)
+	if err == nil {
+		return nil
+	}
+	offset := int64(len(data))
+	var syntax *json.SyntaxError
+	var mismatch *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		offset = syntax.Offset
+	case errors.As(err, &mismatch):
+		offset = mismatch.Offset
+	}
+	line, column := position(data, offset)
+	return corrupt(path, "line %d, column %d: %v", line, column, err)
+}
+
+func position(data []byte, offset int64) (line, column int) {
+	before := data[:min(int(offset), len(data))]
+	return bytes.Count(before, []byte("\n")) + 1, len(before) - bytes.LastIndexByte(before, '\n') - 1
+}
+
+func corrupt(path, format string, args ...any) error {
+	return fault.New(types.ErrDecodingFailure, "%s: %s; the podcidr agent writes this file, restart it to have it written anew", path, fmt.Sprintf(format, args...))
+}
+
+func checkVersion(path string, version int) error {
+	if version == Version {
+		return nil
+	}
+	return fault.New(types.ErrDecodingFailure, "%s: version %d, and this podcidr-ipam understands %d; install the plugin and the agent of one release", path, version, Version)
+}
+
+// names lists a directory without what is nobody's data.
+func names(path string) ([]string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var found []string
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buffer)
+		if err != nil || n == 0 {
+			return slices.DeleteFunc(found, nobodys), err
+		}
+		_, _, found = unix.ParseDirent(buffer[:n], -1, found)
+	}
+}
+
+func nobodys(name string) bool { return name[0] == '.' || strings.HasSuffix(name, ".new") }

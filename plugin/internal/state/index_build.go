@@ -1,0 +1,145 @@
+package state
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
+
+	"podcidr.io/plugin/internal/fault"
+)
+
+// BuildIndex writes a new index with rows for the blocks, and for those of the old one in which something is held or cooling.
+// It is the one place that reads all of addresses/, and runs only when a block is new or the file was lost. Under the lock.
+func (d Dir) BuildIndex(stateID string, blocks []netip.Prefix, old *Index) (*Index, error) {
+	held, err := d.heldAddresses()
+	if err != nil {
+		return nil, fault.IO("reading", d.path("addresses"), err)
+	}
+	now := Now()
+	rows := layOut(keptBlocks(blocks, old, held, now))
+	index := &Index{data: encode(stateID, rows, now)}
+	if !index.parse(stateID) {
+		return nil, fault.New(types.ErrInternal, "%s: blocks %v make no sound index; this is a bug of podcidr-ipam", d.path("index"), rows)
+	}
+	index.carryOver(old, now)
+	for _, address := range held {
+		index.Set(address, EntryHeld)
+	}
+	if err := d.publishIndex(index.data); err != nil {
+		return nil, fault.IO("writing", d.path("index"), err)
+	}
+	if index = d.OpenIndex(stateID); index == nil {
+		return nil, fault.New(types.ErrIOFailure, "%s: can't be mapped after it was written; check the state directory's file system", d.path("index"))
+	}
+	return index, nil
+}
+
+// publishIndex writes all bytes, so that no page is missing when the file system is full later: a store to it would kill the process.
+func (d Dir) publishIndex(data []byte) error {
+	fresh := d.path("index.new")
+	fd, err := create(fresh, data)
+	if err != nil {
+		return err
+	}
+	unix.Close(fd)
+	return unix.Rename(fresh, d.path("index"))
+}
+
+func (d Dir) heldAddresses() ([]netip.Addr, error) {
+	found, err := names(d.path("addresses"))
+	held := make([]netip.Addr, 0, len(found))
+	for _, name := range found {
+		if address, err := netip.ParseAddr(name); err == nil {
+			held = append(held, address)
+		}
+	}
+	return held, err
+}
+
+// keptBlocks gives the rows of the new file, ascending. The asked ones win over old ones that overlap them.
+func keptBlocks(asked []netip.Prefix, old *Index, held []netip.Addr, now float64) []netip.Prefix {
+	kept := slices.Clone(asked)
+	for _, r := range old.allRows() {
+		if !slices.ContainsFunc(kept, r.block.Overlaps) && (r.live(now) || slices.ContainsFunc(held, r.block.Contains)) {
+			kept = append(kept, r.block)
+		}
+	}
+	slices.SortFunc(kept, comparePrefixes)
+	return slices.Compact(kept)
+}
+
+func (x *Index) allRows() []row {
+	if x == nil {
+		return nil
+	}
+	return x.rows
+}
+
+// live says whether something in the block is cooling. What is held is known from addresses/.
+func (r row) live(now float64) bool {
+	for i := range Size(r.block) {
+		if entry := Entries(r.entries).At(i); entry != EntryHeld && !Usable(entry, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// carryOver takes cooling times by address, for a block may have come back with other ends.
+func (x *Index) carryOver(old *Index, now float64) {
+	for _, r := range old.allRows() {
+		for i := range Size(r.block) {
+			if entry := Entries(r.entries).At(i); entry != EntryHeld && !Usable(entry, now) {
+				x.Set(AddrAt(r.block, i), entry)
+			}
+		}
+	}
+}
+
+// layOut pairs each block with its entries' offset.
+func layOut(blocks []netip.Prefix) []placed {
+	rows := make([]placed, len(blocks))
+	offset := align(headerBytes + len(blocks)*rowBytes)
+	for i, block := range blocks {
+		rows[i] = placed{block, offset}
+		offset = align(offset + int(Size(block))*entryBytes)
+	}
+	return rows
+}
+
+type placed struct {
+	block  netip.Prefix
+	offset int
+}
+
+func align(offset int) int { return (offset + blockAlign - 1) / blockAlign * blockAlign }
+
+func encode(stateID string, rows []placed, now float64) []byte {
+	size := align(headerBytes)
+	if len(rows) > 0 {
+		last := rows[len(rows)-1]
+		size = align(last.offset + int(Size(last.block))*entryBytes)
+	}
+	le, data := binary.LittleEndian, make([]byte, size)
+	copy(data, indexMagic)
+	le.PutUint32(data[8:], Version)
+	le.PutUint32(data[12:], uint32(len(rows)))
+	le.PutUint64(data[16:], uint64(size))
+	le.PutUint64(data[builtAt:], uint64(now))
+	le.PutUint64(data[changedAt:], uint64(now))
+	copy(data[stateIDAt:headerBytes], stateID)
+	for i, r := range rows {
+		raw := data[headerBytes+i*rowBytes:]
+		copy(raw, r.block.Addr().AsSlice())
+		raw[16], raw[17] = 6, byte(r.block.Bits())
+		if r.block.Addr().Is4() {
+			raw[16] = 4
+		}
+		le.PutUint32(raw[20:], Size(r.block))
+		le.PutUint64(raw[24:], uint64(r.offset))
+	}
+	return data
+}
