@@ -1,0 +1,143 @@
+"""`podcidr agent`: what is started in which order, and how it ends."""
+
+import asyncio
+import gc
+import signal
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from podcidr import logs
+from podcidr.agent import inotify
+from podcidr.agent.rebuild import from_cache, recover
+from podcidr.agent.service import Agent
+from podcidr.agent.statedir import StateDir, StateDirError, become_the_agent, new_state_id
+from podcidr.api import names
+from podcidr.config import AgentConfig, parse_agent
+from podcidr.endpoints import Endpoints
+from podcidr.kube.client import KubeClient
+from podcidr.kube.clock import Clock, SystemClock
+from podcidr.kube.credentials import CredentialsError, load
+from podcidr.kube.transport import AiohttpTransport
+from podcidr.metrics import AgentMetrics
+
+log = structlog.get_logger("podcidr.agent")
+
+
+class Lost(Exception):
+    """A part of the agent ended that never should."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run until SIGTERM or SIGINT. Status 1: a state directory or credentials that can't be used, or a lost part."""
+    config = parse_agent(argv)
+    logs.configure(config.log_format, config.log_level)
+    try:
+        return asyncio.run(_main(config))
+    except (StateDirError, CredentialsError, Lost) as error:
+        log.error("the agent can't go on", error=str(error))
+        return 1
+
+
+async def _main(config: AgentConfig) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.ensure_future(_serve(config))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        serving.cancel()
+        ended = await asyncio.gather(serving, return_exceptions=True)
+    if isinstance(ended[0], Exception):
+        raise ended[0]
+    log.info("stopped")
+    return 0
+
+
+async def _serve(config: AgentConfig) -> None:
+    clock, metrics = SystemClock(), AgentMetrics()
+    state = StateDir(Path(config.state_dir))
+    state.create()
+    client = KubeClient(
+        AiohttpTransport(load(config.kubeconfig), user_agent=names.MANAGER_AGENT),
+        clock,
+        program=names.MANAGER_AGENT,
+        on_request=metrics.on_request,
+    )
+    agent: Agent | None = None
+    endpoints = Endpoints(
+        config.listen.host,
+        config.listen.port,
+        registry=metrics.registry,
+        healthy=lambda: None,
+        ready=lambda: agent.trouble() if agent else "another agent holds the state dir",
+        ready_file=config.ready_file,
+    )
+    try:
+        await _listen(endpoints, config)
+        await become_the_agent(state, clock, _say_waiting(state))
+        agent = await _begin(config, client, state, clock, metrics)
+        log.info("agent started", node=config.node_name, state_dir=config.state_dir, listen=endpoints.address)
+        gc.freeze()  # modules stay: no need to look at them again and again
+        await _run(agent, state)
+    finally:
+        await endpoints.stop()
+        await client.close()
+        state.close()
+
+
+async def _listen(endpoints: Endpoints, config: AgentConfig) -> None:
+    try:
+        await endpoints.start()
+    except OSError as error:
+        raise Lost(f"--listen {config.listen}: {error.strerror}; name another HOST:PORT") from error
+
+
+async def _begin(config: AgentConfig, client: KubeClient, state: StateDir, clock: Clock, metrics: AgentMetrics) -> Agent:
+    """Take the state as it is; where `ready` is missing, begin a new one with what the runtime's cache knows."""
+    state_id = state.read_ready()
+    ready = state_id is not None
+    if state_id is None:
+        state_id = new_state_id()
+        async with state.locked():
+            (state.root / "ready").unlink(missing_ok=True)
+            found = from_cache(Path(config.cni_cache_dir))
+            recovered = recover(state, found, state_id, clock.monotonic())
+        log.info("state dir is new or was lost: rebuilding", from_cache=recovered, cni_cache_dir=config.cni_cache_dir)
+    return Agent(config, client, state, state_id, ready=ready, clock=clock, metrics=metrics)
+
+
+async def _run(agent: Agent, state: StateDir) -> None:
+    """All parts side by side; the end of one is the end of all."""
+    loop = asyncio.get_running_loop()
+    directories = (state.attachments, state.addresses, state.pending)
+    watcher = inotify.Inotify(directories, agent.files_changed)
+    parts: list[Coroutine[Any, Any, None]] = [reflector.run() for reflector in agent.reflectors]
+    parts += [agent.run(), agent.reclaim(), agent.reporter.run(), agent.events.run()]
+    if not watcher.start(loop):
+        log.warning("no inotify instance to be had (fs.inotify.max_user_instances): the state dir is polled")
+        parts.append(inotify.poll(directories, agent.files_changed))
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        raise Lost("a part of the agent ended; it has to be started anew")
+    finally:
+        watcher.close(loop)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _say_waiting(state: StateDir) -> Any:
+    def say() -> None:
+        log.warning("another agent holds the state dir; waiting for it to end", state_dir=str(state.root))
+
+    return say

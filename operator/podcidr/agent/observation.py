@@ -1,0 +1,81 @@
+"""One look at the node's files: who holds what, what cools, who waits."""
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from podcidr.agent import index, records
+from podcidr.agent.records import Address, Attachment, Directory, Mark
+from podcidr.agent.statedir import StateDir
+from podcidr.core.errors import PodcidrError
+from podcidr.core.prefix import Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The files as of one moment. `held` has every address in use, with the block its record names."""
+
+    attachments: Mapping[str, Attachment]
+    held: Mapping[Address, Prefix | None]
+    cooling: Mapping[Address, int]
+    marks: tuple[Mark, ...]
+    stale_marks: tuple[Mark, ...]
+
+
+class Observer:
+    """Looks; re-reads only files that are new."""
+
+    def __init__(self, state: StateDir) -> None:
+        self._state = state
+        self._attachments = Directory(state.attachments, records.attachment)
+        self._pending = Directory(state.pending, records.mark)
+
+    def look(self, state_id: str, now_seconds: float) -> Observation:
+        """Read it all. An address counts as held by its link or by a record: unknown means used."""
+        addresses = _names(self._state)  # first: an address that moves to another attachment meanwhile is seen twice
+        attachments = self._attachments.scan()
+        held: dict[Address, Prefix | None] = dict.fromkeys(addresses)
+        for attachment in attachments.values():
+            held |= {ip.address: ip.block for ip in attachment.ips}
+        marks = self._pending.scan()
+        live = {name for name in marks if _is_locked(self._state, name)}
+        return Observation(
+            attachments=attachments,
+            held=held,
+            cooling={
+                address: until for address, until in index.cooling(self._state.index, state_id, now_seconds).items() if address not in held
+            },
+            marks=tuple(mark for name, mark in marks.items() if name in live),
+            stale_marks=tuple(mark for name, mark in marks.items() if name not in live),
+        )
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Attachments that nobody can read, as of the last look."""
+        return self._attachments.unreadable
+
+
+def _names(state: StateDir) -> list[Address]:
+    found = []
+    for name in os.listdir(state.addresses):  # noqa: PTH208 - names are all we want, of thousands
+        try:
+            found.append(records.address(name))
+        except PodcidrError:
+            continue
+    return found
+
+
+def _is_locked(state: StateDir, name: str) -> bool:
+    """Whether the ADD that wrote the mark lives: it keeps the file locked."""
+    try:
+        fd = os.open(state.pending / name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

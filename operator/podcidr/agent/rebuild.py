@@ -1,0 +1,128 @@
+"""After a loss of the state directory: who holds which address, from the runtime's results and running pods."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from podcidr.agent.observed import PodSeen
+from podcidr.agent.records import Address, PodRef
+from podcidr.agent.statedir import StateDir
+from podcidr.core.errors import PodcidrError
+from podcidr.core.prefix import BITS, address_text, parse_address
+
+RECOVERED_NETWORK = "podcidr-recovered"  # of what only the API server told: no container is known
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One container interface with addresses, wherever they came from."""
+
+    network: str
+    container: str
+    interface: str
+    netns: str
+    pod: PodRef
+    addresses: tuple[Address, ...]
+
+    @property
+    def key(self) -> str:
+        """The attachment's file name."""
+        return f"{self.network}:{self.container}:{self.interface}"
+
+
+def from_cache(directory: Path) -> Iterator[Found]:
+    """Results that libcni keeps, of any IPAM type, whose network namespace is still there."""
+    try:
+        paths = sorted(directory.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        try:
+            found = _cached(json.loads(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, PodcidrError):
+            continue  # not ours to judge: libcni keeps other files there too
+        if found.addresses and found.netns and Path(found.netns).exists():
+            yield found
+
+
+def from_pods(pods: Iterable[PodSeen]) -> Iterator[Found]:
+    """Addresses that running pods have according to the API server."""
+    for pod in pods:
+        if pod.live and not pod.host_network and pod.ips:
+            addresses = tuple(Address(*parse_address(ip)) for ip in pod.ips)
+            ref = PodRef(pod.namespace, pod.name, pod.uid)
+            yield Found(RECOVERED_NETWORK, pod.uid, "eth0", "", ref, addresses)
+
+
+def recover(state: StateDir, found: Iterable[Found], state_id: str, now_seconds: float) -> int:
+    """Write attachments for addresses that nobody holds yet, in the plugin's order, under its lock. Returns how many."""
+    return sum(_recover(state, one, state_id, now_seconds) for one in found)
+
+
+def _cached(document: dict[str, Any]) -> Found:
+    if document.get("kind") != "cniCacheV1":
+        raise ValueError("not a cached result")
+    arguments = {entry[0]: entry[1] for entry in document.get("cniArgs") or ()}
+    pod = PodRef(*(arguments.get(f"K8S_POD_{part}", "") for part in ("NAMESPACE", "NAME", "UID")))
+    return Found(
+        network=document["networkName"],
+        container=document["containerId"],
+        interface=document["ifName"],
+        netns=document.get("netns") or "",
+        pod=pod,
+        addresses=tuple(_addresses(document.get("result") or {})),
+    )
+
+
+def _addresses(result: dict[str, Any]) -> Iterator[Address]:
+    """Of a result of CNI 0.3 and later, and of 0.2."""
+    texts = [entry["address"] for entry in result.get("ips") or ()]
+    texts += [result[key]["ip"] for key in ("ip4", "ip6") if result.get(key)]
+    for text in texts:
+        yield Address(*parse_address(text.partition("/")[0]))
+
+
+def _recover(state: StateDir, found: Found, state_id: str, now_seconds: float) -> bool:
+    free = [address for address in found.addresses if not (state.addresses / _text(address)).exists()]
+    target = state.attachments / found.key
+    if not free or target.exists():
+        return False
+    temporary = state.root / ".recovered.tmp"
+    temporary.unlink(missing_ok=True)  # perhaps a link of a live attachment: never written into
+    temporary.touch(mode=0o600, exist_ok=False)
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(_record(found, free, state_id, now_seconds), file)
+    os.link(temporary, target)
+    for address in free:
+        os.link(temporary, state.addresses / _text(address))
+    temporary.unlink()
+    return True
+
+
+def _record(found: Found, addresses: list[Address], state_id: str, now_seconds: float) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "stateID": state_id,
+        "network": found.network,
+        "container": found.container,
+        "interface": found.interface,
+        "netns": found.netns,
+        "pod": {"namespace": found.pod.namespace, "name": found.pod.name, "uid": found.pod.uid},
+        "ips": [
+            {
+                "address": _text(address),
+                "pool": "",
+                "block": f"{_text(address)}/{BITS[address.family]}",
+                "cooldownSeconds": 0,
+            }
+            for address in sorted(addresses)
+        ],
+        "assignedAt": now_seconds,
+    }
+
+
+def _text(address: Address) -> str:
+    return address_text(*address)

@@ -1,0 +1,155 @@
+"""Takes back what leaked: attachments without network namespace and pod, marks of ADDs that died."""
+
+import fcntl
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+from podcidr.agent import index
+from podcidr.agent.observation import Observation
+from podcidr.agent.observed import PodSeen
+from podcidr.agent.records import Attachment, Mark, PodRef
+from podcidr.agent.statedir import StateDir
+from podcidr.core.prefix import address_text
+from podcidr.kube.client import KubeClient
+from podcidr.kube.clock import Clock
+from podcidr.kube.errors import KubeError, NotFound
+from podcidr.kube.resources import PODS
+
+MARK_SECONDS = 30.0  # a dead ADD's mark of a living pod: the runtime's DEL or next ADD should have removed it
+_TICK_SECONDS = (1.0, 15.0)
+
+log = structlog.get_logger("podcidr.agent.reclaim")
+
+
+def is_gone(netns: str) -> bool:
+    """Whether the network namespace is gone. Where its directory is not even mounted here, nothing can be said: no."""
+    if not netns:
+        return True  # recovered from the API server alone: the pod decides
+    path = Path(netns)
+    return path.parent.is_dir() and not path.exists()
+
+
+def suspects(observation: Observation, pods: Mapping[str, PodSeen], gone: Callable[[str], bool] = is_gone) -> list[Attachment]:
+    """Attachments that look leaked: no network namespace, and no pod that still needs them."""
+    newest: dict[tuple[PodRef, str, str], float] = {}
+    for attachment in observation.attachments.values():
+        place = attachment.pod, attachment.network, attachment.interface
+        newest[place] = max(newest.get(place, 0.0), attachment.assigned_at)
+    return [
+        attachment
+        for attachment in observation.attachments.values()
+        if (_pod_is_gone(attachment.pod, pods) or attachment.assigned_at < newest[attachment.pod, attachment.network, attachment.interface])
+        and gone(attachment.netns)
+    ]
+
+
+def _pod_is_gone(ref: PodRef, pods: Mapping[str, PodSeen]) -> bool:
+    pod = pods.get(f"{ref.namespace}/{ref.name}")
+    return pod is None or bool(ref.uid and pod.uid != ref.uid)
+
+
+class Reclaimer:
+    """Looks now and then; what is a suspect twice, a grace apart, and by an uncached read, is released."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        state: StateDir,
+        *,
+        clock: Clock,
+        grace_seconds: float,
+        on_reclaim: Callable[[Attachment], None],
+    ) -> None:
+        self._client = client
+        self._state = state
+        self._clock = clock
+        self._grace_seconds = grace_seconds
+        self._on_reclaim = on_reclaim
+        self._since: dict[str, float] = {}
+
+    @property
+    def tick_seconds(self) -> float:
+        """How often to call `round`."""
+        least, most = _TICK_SECONDS
+        return min(most, max(least, self._grace_seconds / 2))
+
+    async def round(self, observation: Observation, pods: Mapping[str, PodSeen], state_id: str) -> None:
+        """One look."""
+        now = self._clock.monotonic()
+        found = {attachment.key: attachment for attachment in suspects(observation, pods)}
+        self._since = {key: self._since.get(key, now) for key in found}
+        for key, since in list(self._since.items()):
+            # Seen now for the first time is never enough, however short the grace.
+            if since < now and now - since >= self._grace_seconds and await self._confirmed(found[key], observation):
+                await self._release(found[key], state_id)
+        for mark in observation.stale_marks:
+            if _pod_is_gone(mark.pod, pods) or now - mark.since > MARK_SECONDS:
+                await self._remove_mark(mark)
+
+    async def _confirmed(self, attachment: Attachment, observation: Observation) -> bool:
+        """Ask the API server, not a cache, whether the pod is there; a newer attachment makes that question moot."""
+        if any(
+            other.pod == attachment.pod
+            and (other.network, other.interface) == (attachment.network, attachment.interface)
+            and other.assigned_at > attachment.assigned_at
+            for other in observation.attachments.values()
+        ):
+            return True
+        ref = attachment.pod
+        if not ref.name:
+            return True  # made outside Kubernetes: its network namespace alone tells
+        try:
+            pod = await self._client.get(PODS, ref.name, namespace=ref.namespace)
+        except NotFound:
+            return True
+        except KubeError as error:
+            log.warning("leaked attachment kept: its pod could not be read", attachment=attachment.key, error=str(error))
+            return False
+        return bool(ref.uid) and pod["metadata"]["uid"] != ref.uid
+
+    async def _release(self, attachment: Attachment, state_id: str) -> None:
+        async with self._state.locked():
+            if is_gone(attachment.netns):
+                release(self._state, attachment, state_id, self._clock.monotonic())
+        self._since.pop(attachment.key, None)
+        self._on_reclaim(attachment)
+
+    async def _remove_mark(self, mark: Mark) -> None:
+        """Only with its flock in hand: else an ADD of the same key has just begun to wait."""
+        async with self._state.locked():
+            try:
+                fd = os.open(self._state.pending / mark.key, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (self._state.pending / mark.key).unlink(missing_ok=True)
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(fd)
+
+
+def release(state: StateDir, attachment: Attachment, state_id: str, now_seconds: float) -> None:
+    """As DEL does, under the lock: index entry, address, and the attachment last."""
+    path = state.attachments / attachment.key
+    try:
+        inode = path.stat().st_ino
+    except FileNotFoundError:
+        return
+    for held in attachment.ips:
+        link = state.addresses / address_text(*held.address)
+        try:
+            ours = link.stat().st_ino == inode
+        except FileNotFoundError:
+            continue
+        if ours:
+            cooldown = held.cooldown_seconds
+            until = math.ceil(now_seconds + cooldown) if cooldown else index.FREE
+            index.write(state.index, state_id, held.address, until, int(now_seconds))
+            link.unlink()
+    path.unlink(missing_ok=True)

@@ -1,0 +1,219 @@
+"""The node's report, NodeCIDR.status, from what was seen: pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from podcidr.agent.observation import Observation
+from podcidr.agent.observed import NodeCIDRSeen, PodSeen, PoolSeen
+from podcidr.agent.records import Address, Mark, PodRef
+from podcidr.agent.statedir import Standing
+from podcidr.api import names
+from podcidr.core.pins import Resolution, narrow
+from podcidr.core.prefix import BITS, Family, Prefix
+
+Pools = tuple[str, ...]
+MAX_DEMAND = 256  # the API server takes no more entries
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the allocation file on disk offers, and what keeps blocks out of it."""
+
+    standing: Standing
+    automatic: Pools
+    blocks: int
+    capacity: int
+    problems: Pools = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The count, without times (the writer sets them). `usage` has what is in use or cooling, listed in the spec or not."""
+
+    uid: str
+    epoch: int
+    usage: Mapping[Prefix, tuple[int, int]]
+    in_use: int
+    capacity: int
+    pending: int
+    host_network_pods: int
+    demand: Mapping[tuple[Pools, Family], tuple[int, int]]
+    conditions: Mapping[str, tuple[bool, str, str]]
+    listed: frozenset[Prefix] = frozenset()
+    draining: frozenset[Prefix] = frozenset()
+
+    @property
+    def busy(self) -> frozenset[Prefix]:
+        """The Draining blocks that the node still needs."""
+        return self.draining & self.usage.keys()
+
+    def body(self) -> dict[str, Any]:
+        """The status as JSON, without its times."""
+        return {
+            "observedUID": self.uid,
+            "observedEpoch": self.epoch,
+            "blocks": [_block(block, *self.usage.get(block, (0, 0))) for block in sorted(self.usage.keys() | self.listed)],
+            "blockCount": len(self.listed),
+            "inUse": self.in_use,
+            "capacity": min(self.capacity, names.MAX_COUNT),
+            "pending": self.pending,
+            "hostNetworkPods": self.host_network_pods,
+            "demand": [
+                {"name": ",".join(pools), "pools": list(pools), "family": str(family), "pending": pending, "burst": burst}
+                for (pools, family), (pending, burst) in sorted(self.demand.items())[:MAX_DEMAND]
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Everything a report is counted from."""
+
+    nodecidr: NodeCIDRSeen
+    published: Published
+    pools: Mapping[str, PoolSeen]
+    namespaces: Mapping[str, Resolution]
+    pods: Collection[PodSeen]
+    observation: Observation
+    bursts: Mapping[Pools, int]
+
+
+def count(node: Node) -> Report:
+    """The report. The observation must have been made after the publication: only then no address can follow it."""
+    waiting = _waiting(node)
+    return Report(
+        uid=node.published.standing.uid,
+        epoch=node.published.standing.epoch,
+        usage=_usage(node),
+        in_use=len(node.observation.held),
+        capacity=node.published.capacity,
+        pending=len(waiting),
+        host_network_pods=sum(1 for pod in node.pods if pod.host_network and pod.live),
+        demand=_demand(node, waiting),
+        conditions=_conditions(node),
+        listed=frozenset(entry.prefix for entry in node.nodecidr.entries),
+        draining=node.nodecidr.draining,
+    )
+
+
+def _block(block: Prefix, in_use: int, cooling: int) -> dict[str, Any]:
+    return {"cidr": str(block), "inUse": in_use, "cooling": cooling}
+
+
+def pools_of(pod: PodSeen, namespaces: Mapping[str, Resolution], automatic: Pools) -> Pools | None:
+    """The pools that may serve the pod, in order; None where it gets an error instead, or its namespace is unknown."""
+    resolution = namespaces.get(pod.namespace)
+    if resolution is None or resolution.error:
+        return None
+    allowed = automatic if resolution.pools is None else resolution.pools
+    if pod.pin is None:
+        return allowed
+    return narrow(pod.namespace, pod.name, pod.pin, allowed).pools
+
+
+def _usage(node: Node) -> dict[Prefix, tuple[int, int]]:
+    """Per block: in use, cooling. Listed in the spec or not: what is in use anywhere must be known."""
+    usage: dict[Prefix, tuple[int, int]] = {}
+    blocks = {entry.prefix for entry in node.nodecidr.entries}
+    for address, recorded in node.observation.held.items():
+        block = _block_of(address, recorded, blocks, node.pools)
+        in_use, cooling = usage.get(block, (0, 0))
+        usage[block] = in_use + 1, cooling
+    for address in node.observation.cooling:
+        block = _block_of(address, None, blocks, node.pools)
+        in_use, cooling = usage.get(block, (0, 0))
+        usage[block] = in_use, cooling + 1
+    return usage
+
+
+def _block_of(address: Address, recorded: Prefix | None, blocks: set[Prefix], pools: Mapping[str, PoolSeen]) -> Prefix:
+    """The block the address counts for: the spec's that holds it, else as its pool is cut, else itself alone."""
+    if recorded in blocks:
+        return recorded
+    for length in {block.length for block in blocks if block.family is address.family}:
+        if (block := _around(address, length)) in blocks:
+            return block
+    alone = Prefix(address.family, address.number, BITS[address.family])
+    for seen in pools.values():
+        space = seen.pool.spaces.get(address.family)
+        if space and any(cidr.holds(alone) for cidr in space.cidrs):
+            return _around(address, space.block_length)
+    return alone
+
+
+def _around(address: Address, length: int) -> Prefix:
+    host_bits = BITS[address.family] - length
+    return Prefix(address.family, address.number >> host_bits << host_bits, length)
+
+
+def _waiting(node: Node) -> list[Pools]:
+    """One list of pools for each pod that waits, once: by its pending mark, or because it has no attachment yet."""
+    by_uid = {pod.uid: pod for pod in node.pods}
+    by_name = {(pod.namespace, pod.name): pod for pod in node.pods}
+    waiting: list[Pools] = []
+    marked: set[str] = set()
+    for mark in {mark.place: mark for mark in node.observation.marks}.values():
+        pod = _pod_of(mark.pod, by_uid, by_name)
+        if pod is not None:
+            marked.add(pod.uid)
+        if (pod is None or pod.live) and (pools := _pools_of_mark(mark, pod, node)):
+            waiting.append(pools)
+    attached = {
+        pod.uid for attachment in node.observation.attachments.values() if (pod := _pod_of(attachment.pod, by_uid, by_name)) is not None
+    }
+    for pod in node.pods:
+        if pod.live and not pod.host_network and pod.uid not in attached and pod.uid not in marked:
+            pools = pools_of(pod, node.namespaces, node.nodecidr.pools)
+            if pools:
+                waiting.append(pools)
+    return waiting
+
+
+def _pod_of(ref: PodRef, by_uid: Mapping[str, PodSeen], by_name: Mapping[tuple[str, str], PodSeen]) -> PodSeen | None:
+    """The pod a file speaks of: by uid, by name only where the runtime gave no uid."""
+    return by_uid.get(ref.uid) if ref.uid else by_name.get((ref.namespace, ref.name))
+
+
+def _pools_of_mark(mark: Mark, pod: PodSeen | None, node: Node) -> Pools | None:
+    """What the ADD waits for; the file's automatic list may lack a pool that the spec has."""
+    resolution = node.namespaces.get(mark.pod.namespace)
+    if resolution is not None and resolution.error:
+        return None
+    if mark.pools and mark.pools != node.published.automatic:
+        return mark.pools
+    if pod is not None:
+        return pools_of(pod, node.namespaces, node.nodecidr.pools)
+    if resolution is not None and resolution.pools is not None:
+        return resolution.pools
+    return node.nodecidr.pools
+
+
+def _demand(node: Node, waiting: list[Pools]) -> dict[tuple[Pools, Family], tuple[int, int]]:
+    """Per list of pools and family that it serves: pending and burst. The automatic list is always there."""
+    lists = {*waiting, *(pools for pools, burst in node.bursts.items() if burst), node.nodecidr.pools} - {()}
+    return {
+        (pools, family): (waiting.count(pools), node.bursts.get(pools, 0))
+        for pools in lists
+        for family in Family
+        if any(name in node.pools and family in node.pools[name].pool.spaces for name in pools)
+    }
+
+
+def _conditions(node: Node) -> dict[str, tuple[bool, str, str]]:
+    """Type → (holds, reason, message)."""
+    published, marks = node.published, len(node.observation.marks)
+    if published.blocks:
+        ready = True, names.REASON_BLOCKS_PUBLISHED, f"{published.blocks} blocks are published to the plugin"
+    elif published.problems:
+        ready = False, names.REASON_POOL_NOT_SEEN, "no block can be published yet"
+    else:
+        ready = False, names.REASON_NO_BLOCKS, "the node has no Active block"
+    if published.problems:
+        ready = ready[0], ready[1], "; ".join((ready[2], "left out: " + published.problems[0]))
+    waiting = (
+        (True, names.REASON_PODS_PENDING, f"{marks} pods wait for an address")
+        if marks
+        else (False, names.REASON_NONE_PENDING, "no pod waits for an address")
+    )
+    return {names.CONDITION_READY: ready, names.CONDITION_WAITING_FOR_ADDRESSES: waiting}

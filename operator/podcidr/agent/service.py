@@ -1,0 +1,313 @@
+"""The agent's loop: whatever changed, bring the files up to date, then count, then report."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from podcidr.agent import observed
+from podcidr.agent.observation import Observation, Observer
+from podcidr.agent.observed import NamespaceSeen, NodeCIDRSeen, PodSeen, PoolSeen
+from podcidr.agent.publisher import Publisher
+from podcidr.agent.rebuild import from_pods, recover
+from podcidr.agent.reclaim import Reclaimer
+from podcidr.agent.records import Attachment
+from podcidr.agent.report import Node, Pools, Report, count, pools_of
+from podcidr.agent.reporter import Reporter
+from podcidr.agent.statedir import StateDir
+from podcidr.agent.waiting import change_or_timeout
+from podcidr.api import names
+from podcidr.config import AgentConfig
+from podcidr.core.burst import Burst
+from podcidr.core.prefix import Family, address_text
+from podcidr.kube.client import KubeClient
+from podcidr.kube.clock import Clock
+from podcidr.kube.errors import KubeError, NotFound
+from podcidr.kube.events import EventRecorder, ObjectRef
+from podcidr.kube.reflector import OnChange, Reflector
+from podcidr.kube.resources import IPPOOLS, NAMESPACES, NODECIDRS, PODS, Resource
+from podcidr.metrics import AgentMetrics
+
+V = TypeVar("V")
+COALESCE_SECONDS = 0.02
+RETRY_SECONDS = 5.0
+MARKS_SECONDS = 2.0  # nothing tells that an ADD died: its mark's flock is free, that is all
+COOLING_SECONDS = 1.0  # ends of cooldowns are gathered so long
+PAGE_LIMITS = {PODS: 6, NAMESPACES: 100}  # 250 whole pods at once would double the agent's memory
+MAX_BURSTS = 32  # lists of pools whose arrivals are remembered
+
+log = structlog.get_logger("podcidr.agent")
+
+
+class AgentReflector(Reflector[V]):
+    """A reflector that lists while no other does, so that their peaks of memory do not add up, and says when it has."""
+
+    turn: asyncio.Lock
+    on_list: Callable[[], None]
+
+    async def relist(self) -> None:
+        """List when it is our turn, and say so."""
+        async with self.turn:
+            await super().relist()
+        self.on_list()
+
+
+class Agent:
+    """One node's agent, once it holds the state directory."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        client: KubeClient,
+        state: StateDir,
+        state_id: str,
+        *,
+        ready: bool,
+        clock: Clock,
+        metrics: AgentMetrics,
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._state = state
+        self._state_id = state_id
+        self._clock = clock
+        self._metrics = metrics
+        self._dirty = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._rebuild_due = not ready
+        self._bursts: dict[Pools, Burst] = {}
+        self._trouble: str | None = None
+        self._relisting: asyncio.Future[None] | None = None
+        self._uid = ""  # confirmed by a consistent read
+        self._observer = Observer(state)
+        self.observation: Observation | None = None
+        self.publisher = Publisher(state, config.node_name, state_id, ready=ready, metrics=metrics)
+        self.events = EventRecorder(client, clock, names.MANAGER_AGENT, instance=config.node_name)
+        self.reporter = Reporter(
+            client,
+            config.node_name,
+            clock=clock,
+            metrics=metrics,
+            resync_seconds=config.resync_seconds,
+            on_foreign=self._look_again,
+        )
+        self.reclaimer = Reclaimer(client, state, clock=clock, grace_seconds=config.reclaim_grace_seconds, on_reclaim=self._reclaimed)
+        self._watch(config)
+
+    def _watch(self, config: AgentConfig) -> None:
+        own, here = f"metadata.name={config.node_name}", f"spec.nodeName={config.node_name}"
+        # A new list of our NodeCIDR: the server's data may have begun anew, so the report is due.
+        self.nodecidrs = self._reflector(NODECIDRS, observed.nodecidr, self._changed, own, on_list=self.reporter.repeat)
+        self.pods = self._reflector(PODS, observed.pod, self._pod_changed, here)
+        self.pools: Reflector[PoolSeen] = self._reflector(IPPOOLS, observed.ippool, self._changed)
+        self.namespaces = self._reflector(NAMESPACES, observed.namespace, self._namespace_changed)
+        for reflector, kind in zip(self.reflectors, ("NodeCIDR", "Pod", "IPPool", "Namespace"), strict=True):
+            self._show(kind, reflector)
+
+    def _show(self, kind: str, reflector: Reflector[Any]) -> None:
+        self._metrics.add_reflector(
+            kind,
+            lambda: self._clock.monotonic() - reflector.last_progress,
+            lambda: reflector.lists,
+            lambda: len(reflector.items),
+        )
+
+    def _reflector(
+        self,
+        resource: Resource,
+        project: Callable[[dict[str, Any]], V | None],
+        on_change: OnChange[V],
+        field_selector: str | None = None,
+        on_list: Callable[[], None] = lambda: None,
+    ) -> Reflector[V]:
+        reflector = AgentReflector(
+            self._client,
+            resource,
+            project,
+            clock=self._clock,
+            on_change=on_change,
+            field_selector=field_selector,
+            page_limit=PAGE_LIMITS.get(resource, 10),
+        )
+        reflector.turn, reflector.on_list = self._turn, on_list
+        return reflector
+
+    @property
+    def reflectors(self) -> tuple[Reflector[Any], ...]:
+        """All four."""
+        return self.nodecidrs, self.pods, self.pools, self.namespaces
+
+    def trouble(self) -> str | None:
+        """What keeps the agent from being ready, in words."""
+        if not self.publisher.ready:
+            missing = [
+                kind
+                for kind, reflector in zip(("NodeCIDR", "Pod", "IPPool", "Namespace"), self.reflectors, strict=True)
+                if not reflector.synced.is_set()
+            ]
+            return self._trouble or (f"not listed yet: {', '.join(missing)}" if missing else "state dir not ready yet")
+        return self._trouble
+
+    def files_changed(self) -> None:
+        """The plugin did something."""
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Everything, for ever. Ends by cancellation only."""
+        self.publisher.load()
+        for reflector in self.reflectors:
+            await reflector.synced.wait()
+        while True:
+            started = self._clock.monotonic()
+            self._dirty.clear()
+            wake = await self._round()
+            # The first change at once, those that follow it gathered for a moment.
+            await self._clock.sleep(max(0.0, started + COALESCE_SECONDS - self._clock.monotonic()))
+            await change_or_timeout(self._dirty, self._clock, wake)
+
+    async def reclaim(self) -> None:
+        """Look for leaks, for ever. Ends when the state directory is lost: a new process has to rebuild it."""
+        while True:
+            await self._clock.sleep(self.reclaimer.tick_seconds)
+            if not self.publisher.ready:
+                continue
+            if self._state.read_ready() != self._state_id:
+                log.error("the state directory was lost or replaced; starting over", state_dir=str(self._state.root))
+                return
+            observation = self._observer.look(self._state_id, self._clock.monotonic())
+            await self.reclaimer.round(observation, self.pods.items, self._state_id)
+
+    async def _round(self) -> float:
+        """One round; returns after how many seconds to look again without a change."""
+        try:
+            seen = await self._current()
+            await self._rebuild()
+            await self.publisher.publish(seen, self.pools.items, self.namespaces.items)
+            self._trouble = None
+        except KubeError as error:
+            log.warning("NodeCIDR could not be read again", error=str(error))
+            return RETRY_SECONDS
+        except OSError as error:
+            self._failed(error)
+        # Counted after the publication: no address of a Draining block can be assigned any more.
+        self.observation = self._observer.look(self._state_id, self._clock.monotonic())
+        if (report := self._count(self.observation)) is not None:
+            self.reporter.offer(report)
+            self._measure(report)
+        return RETRY_SECONDS if self._trouble else self._next_look(report, self.observation)
+
+    async def _current(self) -> NodeCIDRSeen | None:
+        """The NodeCIDR to go by. One of another uid than the file's is taken after a consistent read only."""
+        seen = self.nodecidrs.items.get(self._config.node_name)
+        standing = self.publisher.standing
+        if seen is None or standing is None or seen.uid in (standing.uid, self._uid):
+            return seen
+        try:
+            obj = await self._client.get(NODECIDRS, self._config.node_name)
+        except NotFound:
+            return None
+        if obj["metadata"]["uid"] != seen.uid:
+            await self.nodecidrs.relist()
+            return self.nodecidrs.items.get(self._config.node_name)
+        log.info("the NodeCIDR was made again", uid=seen.uid, before=standing.uid)
+        self._uid = seen.uid
+        return seen
+
+    async def _rebuild(self) -> None:
+        """The half of a rebuild that needs the API server; the other was done before it was asked."""
+        if self._rebuild_due:
+            async with self._state.locked():
+                found = from_pods(self.pods.items.values())
+                recovered = recover(self._state, found, self._state_id, self._clock.monotonic())
+            self._rebuild_due = False
+            self._metrics.rebuilds.inc()
+            log.info("state dir rebuilt", from_pods=recovered)
+
+    def _count(self, observation: Observation) -> Report | None:
+        seen = self.nodecidrs.items.get(self._config.node_name)
+        if seen is None or self.publisher.published is None:
+            return None
+        return count(
+            Node(
+                nodecidr=seen,
+                published=self.publisher.published,
+                pools=self.pools.items,
+                namespaces=self.publisher.files.resolved,
+                pods=tuple(self.pods.items.values()),
+                observation=observation,
+                bursts={pools: burst.value for pools, burst in self._bursts.items()},
+            )
+        )
+
+    def _next_look(self, report: Report | None, observation: Observation) -> float:
+        now = self._clock.monotonic()
+        waits = [self._config.resync_seconds]
+        if observation.marks or observation.stale_marks:
+            waits.append(MARKS_SECONDS)
+        if observation.cooling:
+            least = 0.0 if report and report.busy else COOLING_SECONDS
+            waits.append(max(least, min(observation.cooling.values()) - now))
+        return min(waits)
+
+    def _changed(self, _name: str, _old: object, _new: object) -> None:
+        self._dirty.set()
+
+    def _namespace_changed(self, name: str, _old: NamespaceSeen | None, _new: NamespaceSeen | None) -> None:
+        self.publisher.namespace_changed(name)
+        self._dirty.set()
+
+    def _pod_changed(self, _name: str, old: PodSeen | None, new: PodSeen | None) -> None:
+        self._dirty.set()
+        # Pods that were here before us did not arrive now.
+        if old is None and new is not None and new.live and not new.host_network and self.pods.lists:
+            self._arrived(new)
+
+    def _arrived(self, pod: PodSeen) -> None:
+        seen = self.nodecidrs.items.get(self._config.node_name)
+        pools = pools_of(pod, self.publisher.files.resolved, seen.pools if seen else ())
+        if not pools:
+            return
+        burst = self._bursts.pop(pools, None) or Burst()
+        self._bursts[pools] = burst  # last again: the first is the one not heard of for longest
+        burst.arrive(self._clock.monotonic())
+        if len(self._bursts) > MAX_BURSTS:
+            del self._bursts[next(iter(self._bursts))]
+
+    def _look_again(self) -> None:
+        """The server does not know the NodeCIDR that we reported to: what we hold is old."""
+        self._relisting = asyncio.ensure_future(self._relist())  # kept: the loop holds tasks weakly
+
+    async def _relist(self) -> None:
+        try:
+            await self.nodecidrs.relist()
+        except KubeError as error:
+            log.warning("NodeCIDR could not be listed", error=str(error))
+        self._dirty.set()
+
+    def _failed(self, error: OSError) -> None:
+        message = f"{error.strerror} ({error.filename}): the files of --state-dir {self._state.root} stay as they were"
+        if self._trouble != message:
+            log.error("state dir could not be written, will be tried again", error=message)
+            self._post("Warning", "StateDirNotWritten", message)
+        self._trouble = message
+
+    def _reclaimed(self, attachment: Attachment) -> None:
+        addresses = [address_text(*held.address) for held in attachment.ips]
+        self._metrics.reclaims.inc()
+        log.info("leaked attachment taken back", attachment=attachment.key, addresses=addresses)
+        self._post("Normal", names.EVENT_ADDRESS_RECLAIMED, f"attachment {attachment.key} had neither pod nor network")
+        self._dirty.set()
+
+    def _post(self, event_type: str, reason: str, message: str) -> None:
+        standing = self.publisher.standing
+        about = ObjectRef(NODECIDRS, self._config.node_name, standing.uid if standing else "")
+        self.events.post(about, event_type, reason, message)
+
+    def _measure(self, report: Report) -> None:
+        for family in Family:
+            usage = [counts for block, counts in report.usage.items() if block.family is family]
+            self._metrics.addresses.labels(family, "in_use").set(sum(in_use for in_use, _ in usage))
+            self._metrics.addresses.labels(family, "cooling").set(sum(cooling for _, cooling in usage))
+            pending = (pending for (_, other), (pending, _) in report.demand.items() if other is family)
+            self._metrics.pending.labels(family).set(sum(pending))

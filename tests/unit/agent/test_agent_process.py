@@ -1,0 +1,324 @@
+"""The real agent, with the real plugin, against a real API server."""
+
+import copy
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).resolve().parents[3]
+SYSTEM = "podcidr-system"
+WAIT_SECONDS = 15.0
+API = "/apis/podcidr.io/v1alpha1"
+Object = dict[str, Any]
+
+
+def until(attempt: Callable[[], Any]) -> Any:
+    """The first true answer."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (answer := attempt()):
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.005)
+    return answer
+
+
+class NodeUnderTest:
+    """A node with its own pool, its agent as a process, and the plugin as a runtime would call it."""
+
+    def __init__(self, plane: ControlPlane, plugin: Path, directory: Path, name: str, number: int) -> None:
+        self.plane, self.plugin, self.directory, self.name = plane, plugin, directory, name
+        self.state = directory / "state"
+        self.net = f"10.{number}"
+        self._process: subprocess.Popen[bytes] | None = None
+        spec = {"ipv4": {"cidrs": [f"{self.net}.0.0/16"]}, "addressCooldownSeconds": 0}
+        self.operator = plane.service_account_token(SYSTEM, "podcidr-operator")
+        plane.request("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        spec_of_agent = {"serviceAccountName": "podcidr-agent", "hostNetwork": True}
+        make_pod(plane, name, "agent", namespace=SYSTEM, **spec_of_agent)
+        self.kubeconfig = plane.kubeconfig_for_service_account(SYSTEM, "podcidr-agent", "agent")
+        self.pool = self.create("ippools", {"kind": "IPPool", "metadata": {"name": name}, "spec": spec})
+        self.nodecidr = self.create("nodecidrs", {"kind": "NodeCIDR", "metadata": {"name": name}, "spec": {"epoch": 1, "pools": [name]}})
+
+    def create(self, plural: str, body: Object) -> Object:
+        token = self.operator if plural == "nodecidrs" else None
+        return self.plane.request("POST", f"{API}/{plural}", {"apiVersion": "podcidr.io/v1alpha1", **body}, token=token)
+
+    def start(self, *extra: str) -> None:
+        self.launch(*extra)
+        ready = self.directory / "ready"
+        until(lambda: ready.exists() or self._process is None or self._process.poll() is not None)
+        assert ready.exists(), self.log()
+        self.listen = ready.read_text().strip()
+
+    def launch(self, *extra: str) -> None:
+        ready = self.directory / "ready"
+        arguments = [
+            "--node-name", self.name, "--state-dir", self.state, "--listen", "127.0.0.1:0", "--ready-file", ready,
+            "--kubeconfig", self.kubeconfig, "--cni-cache-dir", self.directory / "cache", *extra,
+        ]  # fmt: skip
+        command = [sys.executable, "-m", "podcidr", "agent", *(str(word) for word in arguments)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator")}
+        with (self.directory / "agent.log").open("ab") as log:
+            self._process = subprocess.Popen(command, env=environment, stderr=log)
+
+    def stop(self) -> int:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(10)
+        self._process = None
+        return code
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def log(self) -> str:
+        return (self.directory / "agent.log").read_text()
+
+    def peak_kib(self) -> int:
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0])
+
+    def block(self, third: int, state: str = "Active") -> Object:
+        uid = self.pool["metadata"]["uid"]
+        return {"cidr": f"{self.net}.{third}.0/28", "pool": self.name, "poolUID": uid, "poolGeneration": 1, "state": state}
+
+    def spec(self, epoch: int, *blocks: Object) -> None:
+        body = {"spec": {"epoch": epoch, "blocks": list(blocks)}}
+        self.plane.request("PATCH", f"{API}/nodecidrs/{self.name}", body, token=self.operator)
+
+    def status(self) -> Object:
+        status: Object = self.plane.request("GET", f"{API}/nodecidrs/{self.name}").get("status", {})
+        return status
+
+    def reported(self, **expected: Any) -> Object:
+        def look() -> Object | None:
+            status = self.status()
+            return status if all(status.get(key) == value for key, value in expected.items()) else None
+
+        status: Object = until(look)
+        return status
+
+    def cni(self, command: str, container: str, *, namespace: str = "default", uid: str = "", wait: float = 0.0) -> tuple[int, Object]:
+        netns = self.directory / "netns" / container
+        netns.parent.mkdir(exist_ok=True)
+        netns.touch()
+        args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={container};K8S_POD_UID={uid or container}"
+        environment = {
+            "CNI_COMMAND": command, "CNI_CONTAINERID": container, "CNI_IFNAME": "eth0", "CNI_NETNS": str(netns),
+            "CNI_PATH": "/nowhere", "CNI_ARGS": args,
+        }  # fmt: skip
+        ipam = {"type": "podcidr-ipam", "stateDir": str(self.state), "waitSeconds": wait}
+        config = json.dumps({"cniVersion": "1.1.0", "name": "net", "type": "ptp", "ipam": ipam})
+        done = subprocess.run([self.plugin], input=config.encode(), env=environment, capture_output=True, check=False)
+        return done.returncode, json.loads(done.stdout or b"{}")
+
+
+@pytest.fixture
+def node(clean_control_plane: ControlPlane, plugin_binary: Path, tmp_path: Path) -> Iterator[NodeUnderTest]:
+    node = NodeUnderTest(clean_control_plane, plugin_binary, tmp_path, "n1", 100)
+    yield node
+    node.kill()
+
+
+def make_pod(plane: ControlPlane, node: str, name: str, *, namespace: str = "default", **extra: Any) -> str:
+    spec = {"nodeName": node, "containers": [{"name": "c", "image": "i"}], **extra}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    uid: str = plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", body)["metadata"]["uid"]
+    return uid
+
+
+def test_blocks_reach_pods_and_reports_the_operator(node: NodeUnderTest) -> None:
+    node.start()
+    node.reported(observedEpoch=1, capacity=0)
+    node.spec(2, node.block(3))
+    status = node.reported(observedEpoch=2)
+    assert status["observedUID"] == node.nodecidr["metadata"]["uid"]
+    assert status["capacity"] == 16
+    uid = make_pod(node.plane, node.name, "web")
+    node.reported(pending=1)
+    code, result = node.cni("ADD", "web", uid=uid)
+    assert code == 0, result
+    assert result["ips"] == [{"address": f"{node.net}.3.0/16", "gateway": f"{node.net}.0.1"}]
+    status = node.reported(pending=0, inUse=1)
+    assert status["blocks"] == [{"cidr": f"{node.net}.3.0/28", "inUse": 1, "cooling": 0}]
+
+
+def test_drain_is_acknowledged_at_the_new_epoch(node: NodeUnderTest) -> None:
+    node.start()
+    node.spec(2, node.block(3))
+    node.reported(observedEpoch=2)
+    assert node.cni("ADD", "web")[0] == 0
+    node.spec(3, node.block(3, "Draining"))
+    status = node.reported(observedEpoch=3)
+    assert status["blocks"] == [{"cidr": f"{node.net}.3.0/28", "inUse": 1, "cooling": 0}]
+    assert node.cni("ADD", "late")[0] != 0, "a Draining block gives no address any more"
+    started = time.monotonic()
+    assert node.cni("DEL", "web")[0] == 0
+    status = node.reported(blocks=[{"cidr": f"{node.net}.3.0/28", "inUse": 0, "cooling": 0}])
+    assert time.monotonic() - started < 2, "an empty Draining block is reported at once"
+
+
+def test_a_waiting_add_is_reported_and_served(node: NodeUnderTest) -> None:
+    node.start()
+    node.reported(observedEpoch=1)
+    arguments = ("ADD", "web")
+    with ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(node.cni, *arguments, wait=9.0)
+        until(lambda: list((node.state / "pending").iterdir()))
+        marked = time.monotonic()
+        status = node.reported(pending=1)
+        assert time.monotonic() - marked < 1
+        assert {condition["type"]: condition["status"] for condition in status["conditions"]}["WaitingForAddresses"] == "True"
+        assert status["demand"] == [{"name": node.name, "pools": [node.name], "family": "ipv4", "pending": 1, "burst": 0}]
+        node.spec(2, node.block(3))
+        code, result = adding.result()
+    assert code == 0, result
+    node.reported(pending=0, inUse=1)
+
+
+def test_pins_are_held(node: NodeUnderTest) -> None:
+    node.start()
+    node.spec(2, node.block(3))
+    node.reported(observedEpoch=2)
+    namespace = f"pinned-{node.name}"[:60]
+    metadata = {"name": namespace, "annotations": {"podcidr.io/pools": "gold"}}
+    node.plane.request("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    until((node.state / "namespaces" / namespace).exists)
+    code, error = node.cni("ADD", "web", namespace=namespace)
+    assert code != 0
+    assert error["code"] == 7
+    assert f'namespace {namespace} pins pool "gold", which does not exist' in json.dumps(error).replace('\\"', '"')
+
+
+def test_a_restart_keeps_everything(node: NodeUnderTest) -> None:
+    node.start()
+    node.spec(2, node.block(3))
+    node.reported(observedEpoch=2)
+    assert node.cni("ADD", "web")[0] == 0
+    before = (node.state / "allocation.json").read_text()
+    assert node.stop() == 0
+    assert node.cni("ADD", "while-away")[0] == 0, "the plugin needs no agent"
+    node.start()
+    assert (node.state / "allocation.json").read_text() == before
+    node.reported(inUse=2)
+
+
+def test_a_corrupt_file_is_replaced(node: NodeUnderTest) -> None:
+    node.start()
+    node.spec(2, node.block(3))
+    node.reported(observedEpoch=2)
+    node.stop()
+    (node.state / "allocation.json").write_text("{")
+    node.start()
+    until(lambda: '"epoch":2' in (node.state / "allocation.json").read_text())
+    assert "allocation.json is corrupt; it will be replaced" in node.log()
+
+
+def test_a_lost_state_dir_is_rebuilt_from_what_runs(node: NodeUnderTest) -> None:
+    uid = make_pod(node.plane, node.name, "survivor")
+    ip = f"{node.net}.3.5"
+    running = {"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}}
+    node.plane.request("PATCH", "/api/v1/namespaces/default/pods/survivor/status", running)
+    node.spec(2, node.block(3))
+    node.start()
+    status = node.reported(observedEpoch=2, inUse=1, pending=0)
+    assert status["blocks"] == [{"cidr": f"{node.net}.3.0/28", "inUse": 1, "cooling": 0}]
+    assert (node.state / "addresses" / ip).exists()
+    assert json.loads((node.state / "addresses" / ip).read_text())["pod"]["uid"] == uid
+
+
+def test_leaks_are_taken_back(node: NodeUnderTest) -> None:
+    node.start("--reclaim-grace-seconds", "0.5")
+    node.spec(2, node.block(3))
+    node.reported(observedEpoch=2)
+    uid = make_pod(node.plane, node.name, "stays")
+    for container, pod_uid in (("stays", uid), ("leaks", "gone")):
+        assert node.cni("ADD", container, uid=pod_uid)[0] == 0
+    (node.directory / "netns" / "stays").unlink()
+    (node.directory / "netns" / "leaks").unlink()
+    until(lambda: [path.name for path in (node.state / "attachments").iterdir()] == ["net:stays:eth0"])
+    assert [path.name for path in (node.state / "addresses").iterdir()] == [f"{node.net}.3.0"]
+    assert "leaked attachment taken back" in node.log()
+
+
+def test_a_nodecidr_made_again_is_taken(node: NodeUnderTest) -> None:
+    node.start()
+    node.spec(9, node.block(3))
+    node.reported(observedEpoch=9)
+    assert node.cni("ADD", "web")[0] == 0
+    node.spec(10)
+    node.plane.request("DELETE", f"{API}/nodecidrs/{node.name}", token=node.operator)
+    body = {"kind": "NodeCIDR", "metadata": {"name": node.name}, "spec": {"epoch": 1, "pools": [node.name]}}
+    again = node.create("nodecidrs", body)
+    status = node.reported(observedUID=again["metadata"]["uid"], observedEpoch=1)
+    assert status["blocks"] == [{"cidr": f"{node.net}.3.0/28", "inUse": 1, "cooling": 0}], "what is in use is told"
+    assert json.loads((node.state / "allocation.json").read_text())["epoch"] == 1
+
+
+def test_endpoints_and_a_second_agent(node: NodeUnderTest) -> None:
+    node.start()
+    host, _, port = node.listen.rpartition(":")
+    for path in ("/healthz", "/readyz", "/metrics"):
+        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        connection.request("GET", path)
+        assert connection.getresponse().status == 200, path
+        connection.close()
+    (node.directory / "second").mkdir()
+    second = copy.copy(node)
+    second.directory = node.directory / "second"
+    second.launch()
+    until(lambda: "another agent holds the state dir" in second.log())
+    assert not (second.directory / "ready").exists()
+    node.stop()
+    until((second.directory / "ready").exists)
+    second.kill()
+
+
+def test_a_state_dir_that_cannot_be_made_ends_the_agent(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-m", "podcidr", "agent", "--node-name", "n", "--state-dir", str(tmp_path / "file" / "x")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator")}
+    done = subprocess.run([*command, "--listen", "127.0.0.1:0"], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "name a directory that this user can create and write" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_memory_stays_small(node: NodeUnderTest) -> None:
+    """250 pods as large as real ones, 1,000 namespaces, 20 pools: at most 45 MiB at the peak."""
+    for number in range(1000):
+        metadata = {"name": f"ns-{number}", "labels": {"team": f"team-{number % 50}"}}
+        node.plane.request("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    for number in range(20):
+        spec: Object = {"ipv4": {"cidrs": [f"10.210.{number}.0/24"]}}
+        node.create("ippools", {"kind": "IPPool", "metadata": {"name": f"pool-{number}"}, "spec": spec})
+    container = {
+        "image": "registry.example/team/service:1.2.3",
+        "env": [{"name": f"SETTING_{index}", "value": "x" * 60} for index in range(30)],
+        "volumeMounts": [{"name": f"v{index}", "mountPath": f"/v{index}"} for index in range(8)],
+    }
+    volumes = [{"name": f"v{index}", "configMap": {"name": f"c{index}"}} for index in range(8)]
+    for number in range(250):
+        spec = {"nodeName": node.name, "containers": [{"name": f"c{index}", **container} for index in range(2)], "volumes": volumes}
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"large-{number}"}, "spec": spec}
+        node.plane.request("POST", "/api/v1/namespaces/default/pods", body)
+    node.start()
+    node.reported(pending=250)
+    assert len(list((node.state / "namespaces").iterdir())) >= 1000
+    assert node.peak_kib() <= 45 * 1024, f"peak {node.peak_kib()} KiB"

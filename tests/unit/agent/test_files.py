@@ -1,0 +1,207 @@
+"""What the plugin leaves, read: attachments, links, marks, index; and taking leaks back in its order."""
+
+import asyncio
+import fcntl
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podcidr.agent import index, inotify, rebuild, reclaim
+from podcidr.agent.observation import Observer
+from podcidr.agent.records import Address, address
+from podcidr.agent.statedir import StateDir
+from podcidr.core.prefix import Family
+from tests.unit.agent.objects import pod, record
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDir:
+    state = StateDir(tmp_path / "state")
+    state.create()
+    return state
+
+
+def attach(state: StateDir, document: dict[str, Any]) -> str:
+    key = f"{document['network']}:{document['container']}:{document['interface']}"
+    (state.attachments / key).write_text(json.dumps(document))
+    for ip in document["ips"]:
+        os.link(state.attachments / key, state.addresses / ip["address"])
+    return key
+
+
+def write_index(state: StateDir, entries: list[int], *, first: str = "10.64.3.0", length: int = 28, changed_at: int = 1) -> None:
+    row = struct.pack("<16sBB2xIQ", address(first).number.to_bytes(4), 4, length, len(entries), 192)
+    body = row.ljust(64, b"\0") + struct.pack(f"<{len(entries)}I", *entries)
+    header = struct.pack("<8sIIQQQ24x64s", b"podcidrX", 1, 1, 128 + len(body), 1, changed_at, b"s")
+    state.index.write_bytes(header + body)
+
+
+def test_look(state: StateDir) -> None:
+    observer = Observer(state)
+    key = attach(state, record("10.64.3.1"))
+    (state.root / "attachment.new").write_text("half")
+    (state.addresses / "10.64.3.2").write_text("not a record, but held")
+    write_index(state, [0, index.HELD, 90, 50, 200, *([0] * 11)])
+    seen = observer.look("s", 100.0)
+    assert list(seen.attachments) == [key]
+    assert set(seen.held) == {address("10.64.3.1"), address("10.64.3.2")}
+    assert seen.cooling == {address("10.64.3.4"): 200}, "what is over, or held, does not cool"
+    (state.attachments / key).unlink()
+    (state.addresses / "10.64.3.1").unlink()
+    assert set(observer.look("s", 100.0).held) == {address("10.64.3.2")}
+
+
+def test_an_attachment_counts_before_its_address_is_linked(state: StateDir) -> None:
+    (state.attachments / "net:c1:eth0").write_text(json.dumps(record("10.64.3.1")))
+    assert set(Observer(state).look("s", 0.0).held) == {address("10.64.3.1")}
+
+
+def test_files_are_read_once(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    attach(state, record("10.64.3.1"))
+    observer = Observer(state)
+    observer.look("s", 0.0)
+    read: list[str] = []
+    original = Path.read_bytes
+
+    def spy(path: Path) -> bytes:
+        read.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", spy)
+    attach(state, record("10.64.3.2", container="c2"))
+    assert len(observer.look("s", 0.0).attachments) == 2
+    assert read.count("net:c1:eth0") == 0
+    assert read.count("net:c2:eth0") == 1
+
+
+def test_marks_count_while_their_add_lives(state: StateDir) -> None:
+    path = state.pending / "net:c1:eth0"
+    path.write_text(json.dumps({"version": 1, "pod": {}, "pools": ["default"], "families": ["ipv4"], "since": 1}))
+    add = os.open(path, os.O_RDWR)
+    fcntl.flock(add, fcntl.LOCK_EX)
+    observer = Observer(state)
+    seen = observer.look("s", 0.0)
+    assert [mark.pools for mark in seen.marks] == [("default",)]
+    os.close(add)
+    seen = observer.look("s", 0.0)
+    assert not seen.marks
+    assert len(seen.stale_marks) == 1
+
+
+@pytest.mark.parametrize("spoil", [{"state_id": "other"}, {"changed_at": 200}, {"cut": 100}, {"cut": 140}])
+def test_a_foreign_index_says_nothing(state: StateDir, spoil: dict[str, Any]) -> None:
+    write_index(state, [200] * 16, changed_at=spoil.get("changed_at", 1))
+    state.index.write_bytes(state.index.read_bytes()[: spoil.get("cut")])
+    assert index.cooling(state.index, spoil.get("state_id", "s"), 100.0) == {}
+
+
+def test_release_goes_in_the_plugins_order(state: StateDir) -> None:
+    key = attach(state, record("10.64.3.1"))
+    write_index(state, [index.HELD] * 16)
+    attachment = Observer(state).look("s", 0.0).attachments[key]
+    reclaim.release(state, attachment, "s", 100.2)
+    assert index.cooling(state.index, "s", 100.2) == {address("10.64.3.1"): 106}
+    assert not list(state.addresses.iterdir())
+    assert not list(state.attachments.iterdir())
+
+
+def test_release_leaves_an_address_that_another_holds(state: StateDir) -> None:
+    (state.attachments / "net:c1:eth0").write_text(json.dumps(record("10.64.3.1")))
+    attach(state, record("10.64.3.1", container="c2"))
+    attachment = Observer(state).look("s", 0.0).attachments["net:c1:eth0"]
+    reclaim.release(state, attachment, "s", 100.0)
+    assert [path.name for path in state.addresses.iterdir()] == ["10.64.3.1"]
+    assert [path.name for path in state.attachments.iterdir()] == ["net:c2:eth0"]
+
+
+def test_suspects_need_both_signs(state: StateDir) -> None:
+    attach(state, record("10.64.3.1", container="gone", pod="gone"))
+    attach(state, record("10.64.3.2", container="lives", pod="lives"))
+    attach(state, record("10.64.3.3", container="netns", pod="gone", netns="here"))
+    attach(state, record("10.64.3.4", container="old", pod="twice", assigned_at=1.0))
+    attach(state, record("10.64.3.5", container="new", pod="twice", assigned_at=2.0))
+    pods = {f"default/{name}": pod(name) for name in ("lives", "twice")}
+    found = reclaim.suspects(Observer(state).look("s", 0.0), pods, gone=lambda netns: netns != "here")
+    assert {attachment.key for attachment in found} == {"net:gone:eth0", "net:old:eth0"}
+
+
+def test_a_pod_made_again_is_another_pod(state: StateDir) -> None:
+    attach(state, record("10.64.3.1", pod="web"))
+    assert reclaim.suspects(Observer(state).look("s", 0.0), {"default/web": pod("web", uid="second")}, gone=lambda _: True)
+
+
+def test_network_namespaces_that_cannot_be_seen_are_not_gone(tmp_path: Path) -> None:
+    (tmp_path / "cni-1").touch()
+    assert not reclaim.is_gone(str(tmp_path / "cni-1"))
+    assert reclaim.is_gone(str(tmp_path / "cni-2"))
+    assert not reclaim.is_gone(str(tmp_path / "not-mounted" / "cni-2"))
+
+
+def cached(directory: Path, container: str, *addresses: str, netns: Path, result: dict[str, Any] | None = None) -> None:
+    document = {
+        "kind": "cniCacheV1",
+        "containerId": container,
+        "ifName": "eth0",
+        "networkName": "net",
+        "netns": str(netns),
+        "cniArgs": [["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "web"], ["K8S_POD_UID", "web-uid"]],
+        "result": result or {"cniVersion": "1.0.0", "ips": [{"address": text} for text in addresses]},
+    }
+    (directory / f"net-{container}-eth0").write_text(json.dumps(document))
+
+
+def test_rebuild_from_what_the_runtime_keeps(state: StateDir, tmp_path: Path) -> None:
+    cache, netns = tmp_path / "cache", tmp_path / "netns"
+    cache.mkdir()
+    netns.touch()
+    cached(cache, "c1", "10.64.3.1/24", "fd00::0:1/64", netns=netns)
+    cached(cache, "c2", "10.64.3.2/24", netns=tmp_path / "gone")
+    cached(cache, "c3", netns=netns, result={"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.9/16"}})
+    (cache / "junk").write_text("{")
+    assert rebuild.recover(state, rebuild.from_cache(cache), "s", 5.0) == 2
+    assert {path.name for path in state.addresses.iterdir()} == {"10.64.3.1", "fd00::1", "10.1.0.9"}
+    seen = Observer(state).look("s", 0.0)
+    assert seen.attachments["net:c1:eth0"].pod.uid == "web-uid"
+    assert not list(state.root.glob("*.tmp"))
+
+
+def test_rebuild_from_pods_takes_only_what_nobody_holds(state: StateDir) -> None:
+    attach(state, record("10.64.3.1"))
+    pods = [
+        pod("held", podIPs=[{"ip": "10.64.3.1"}]),
+        pod("web", podIPs=[{"ip": "10.64.3.2"}]),
+        pod("host", podIPs=[{"ip": "192.0.2.1"}], spec={"hostNetwork": True}),
+        pod("done", podIPs=[{"ip": "10.64.3.3"}], phase="Succeeded"),
+    ]
+    assert rebuild.recover(state, rebuild.from_pods(pods), "s", 5.0) == 1
+    assert rebuild.recover(state, rebuild.from_pods(pods), "s", 5.0) == 0
+    assert {path.name for path in state.addresses.iterdir()} == {"10.64.3.1", "10.64.3.2"}
+    assert Observer(state).look("s", 0.0).held[Address(Family.IPV4, address("10.64.3.2").number)] is not None
+
+
+@pytest.mark.parametrize("by_inotify", [True, False])
+async def test_changes_are_told(state: StateDir, by_inotify: bool) -> None:
+    changed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    directories = (state.attachments, state.pending)
+    watcher = inotify.Inotify(directories, changed.set)
+    polling: asyncio.Task[None] | None = None
+    if by_inotify:
+        assert watcher.start(loop)
+    else:
+        polling = asyncio.create_task(inotify.poll(directories, changed.set))
+        await asyncio.wait_for(changed.wait(), 5)
+        await asyncio.sleep(3 * inotify.POLL_SECONDS)
+        changed.clear()
+    try:
+        (state.root / "pending.new").write_text("{}")
+        (state.root / "pending.new").rename(state.pending / "net:c1:eth0")
+        await asyncio.wait_for(changed.wait(), 5)
+    finally:
+        watcher.close(loop)
+        if polling:
+            polling.cancel()

@@ -1,0 +1,57 @@
+"""When a report is due."""
+
+from dataclasses import replace
+
+import pytest
+
+from podcidr.agent.report import Report
+from podcidr.agent.reporter import DRAINING_SECONDS, EMPTIED_SECONDS, LAZY_SECONDS, SERVED_SECONDS, due_seconds
+from podcidr.core.prefix import Family, parse_prefix
+
+A, B = parse_prefix("10.64.3.0/28"), parse_prefix("10.64.3.16/28")
+KEY = (("default",), Family.IPV4)
+BASE = Report(
+    uid="u1", epoch=7, usage={A: (3, 0), B: (1, 0)}, in_use=4, capacity=28, pending=0, host_network_pods=0,
+    demand={KEY: (0, 2)}, conditions={"Ready": (True, "r", "m")}, listed=frozenset({A, B}),
+)  # fmt: skip
+RESYNC = 300.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": 8},
+        {"uid": "u2"},
+        {"demand": {KEY: (1, 2)}},
+        {"demand": {KEY: (0, 2), (("gold",), Family.IPV4): (1, 0)}},
+        {"conditions": {"Ready": (False, "r", "m")}},
+        {"usage": {A: (3, 0)}, "draining": frozenset({B})},
+    ],
+)
+def test_what_matters_is_sent_at_once(change: dict[str, object]) -> None:
+    assert due_seconds(BASE, replace(BASE, **change), 0.0, RESYNC) == 0  # type: ignore[arg-type]
+
+
+def test_the_first_report_is_sent_at_once() -> None:
+    assert due_seconds(None, BASE, 0.0, RESYNC) == 0
+
+
+def test_drift_waits() -> None:
+    drifted = replace(BASE, usage={A: (4, 0), B: (1, 0)}, in_use=5)
+    assert due_seconds(BASE, drifted, 1.0, RESYNC) == LAZY_SECONDS - 1
+    assert due_seconds(BASE, drifted, LAZY_SECONDS + 1, RESYNC) == 0
+
+
+def test_less_demand_waits_a_moment() -> None:
+    before = replace(BASE, demand={KEY: (5, 2)})
+    assert due_seconds(before, replace(BASE, demand={KEY: (4, 2)}), 0.0, RESYNC) == SERVED_SECONDS
+
+
+def test_an_active_block_that_emptied_waits_some_seconds() -> None:
+    assert due_seconds(BASE, replace(BASE, usage={A: (3, 0)}, in_use=3), 0.0, RESYNC) == EMPTIED_SECONDS
+
+
+def test_while_draining_a_report_a_minute() -> None:
+    draining = replace(BASE, draining=frozenset({B}))
+    assert due_seconds(draining, draining, 0.0, RESYNC) == DRAINING_SECONDS < 60
+    assert due_seconds(BASE, BASE, 0.0, RESYNC) == RESYNC

@@ -1,0 +1,46 @@
+"""LabelSelector: the API server's semantics, errors that name the field."""
+
+import pytest
+
+from podcidr.core.selectors import LabelSelector, SelectorError
+
+LABELS = {"env": "prod", "tier": "web"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        (None, True),
+        ({}, True),
+        ({"matchLabels": {"env": "prod"}}, True),
+        ({"matchLabels": {"env": "test"}}, False),
+        ({"matchLabels": {"env": "prod", "absent": "x"}}, False),
+        ({"matchExpressions": [{"key": "env", "operator": "In", "values": ["test", "prod"]}]}, True),
+        ({"matchExpressions": [{"key": "absent", "operator": "In", "values": ["x"]}]}, False),
+        ({"matchExpressions": [{"key": "env", "operator": "NotIn", "values": ["prod"]}]}, False),
+        ({"matchExpressions": [{"key": "absent", "operator": "NotIn", "values": ["x"]}]}, True),
+        ({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}, True),
+        ({"matchExpressions": [{"key": "absent", "operator": "Exists"}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}, False),
+        ({"matchLabels": {"env": "prod"}, "matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}, False),
+    ],
+)
+def test_matches(selector: dict[str, object] | None, expected: bool) -> None:
+    assert LabelSelector.parse(selector).matches(LABELS) is expected
+
+
+@pytest.mark.parametrize(
+    ("selector", "message"),
+    [
+        ({"matchLabel": {}}, "matchLabel is no field"),
+        ({"matchLabels": {"a": True}}, r"matchLabels\[a\] is True.*quotes"),
+        ({"matchExpressions": [{"key": "a", "operator": "Equals"}]}, r"matchExpressions\[0\].operator is 'Equals'; use In"),
+        ({"matchExpressions": [{"key": "a", "operator": "In"}]}, "values is empty; In needs"),
+        ({"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}, "takes none"),
+        ({"matchExpressions": [{"operator": "Exists"}]}, r"\.key is None"),
+        ([], r"is \[\]"),
+    ],
+)
+def test_says_what_is_wrong(selector: dict[str, object], message: str) -> None:
+    with pytest.raises(SelectorError, match=message):
+        LabelSelector.parse(selector)
