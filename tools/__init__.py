@@ -1,0 +1,1 @@
+"""Tools of the build: pinned programs and what finds them."""
