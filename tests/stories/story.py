@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +137,17 @@ class Story:
 
     async def step_expect(self, objects: dict[str, Any]) -> None:
         for target, expected in objects.items():
-            await self._await(lambda t=target, e=expected: self._differs(t, e) is None, lambda t=target, e=expected: self._differs(t, e))
+            await self._await(partial(self._is_as, target, expected), partial(self._differs, target, expected))
 
     async def step_absent(self, targets: list[str]) -> None:
         for target in targets:
-            await self._await(lambda t=target: self._get(t) is None, lambda t=target: f"{t} to go; it is still {self._get(t)}")
+            await self._await(partial(self._is_absent, target), f"{target} to go")
+
+    def _is_as(self, target: str, expected: Any) -> bool:
+        return self._differs(target, expected) is None
+
+    def _is_absent(self, target: str) -> bool:
+        return self._get(target) is None
 
     async def step_settle(self, _what: Any) -> None:
         """Rounds until one had nothing to do: what has not happened by now does not happen."""

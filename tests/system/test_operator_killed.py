@@ -71,4 +71,5 @@ def run_check(cluster: Cluster) -> subprocess.CompletedProcess[str]:
     kubeconfig = cluster.plane.admin_kubeconfig
     state_dirs = [f"--state-dir={machine.state_dir}" for machine in cluster.machines.values()]
     command = [sys.executable, "-m", "podcidr", "check", f"--kubeconfig={kubeconfig}", "-o", "json", *state_dirs]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT / "operator"), "PATH": "/usr/bin"})
+    environment = {"PYTHONPATH": str(ROOT / "operator"), "PATH": "/usr/bin"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
