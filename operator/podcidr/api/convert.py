@@ -4,14 +4,15 @@ Runs once per event of an object, never per round.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from podcidr.core.errors import BadValue, PodcidrError
 from podcidr.core.model import Block, Demand, Entry, Gateway, Node, NodeCIDR, Pool, Report, Scaling, Space, Usage, ends
-from podcidr.core.prefix import Family, Prefix, parse_prefix
+from podcidr.core.prefix import BITS, Family, Prefix, parse_address, parse_prefix
 from podcidr.core.reserved import Interval, Intervals, parse_reserved
 from podcidr.core.selectors import LabelSelector
 
@@ -48,7 +49,7 @@ def pool(obj: JSON) -> Pool:
         uid=meta["uid"],
         generation=meta.get("generation", 1),
         spaces=spaces,
-        accepted=frozenset(_prefix(cidr) for cidr in status.get("acceptedCIDRs", ())),
+        accepted=frozenset(_accepted(status)),
         reserved=_reserved(spec, spaces, gateway, problems),
         gateway=gateway,
         pinned=spec.get("allocation") == "Pinned",
@@ -70,6 +71,13 @@ def _gateway(spec: JSON, problems: list[str]) -> Gateway:
     except ValueError:
         problems.append(f"spec.gateway: {spec['gateway']!r}: use Pool, Block or None")
         return Gateway.POOL
+
+
+def _accepted(status: JSON) -> Iterator[Prefix]:
+    """What somebody made unreadable counts as not accepted yet."""
+    for text in status.get("acceptedCIDRs", ()):
+        with suppress(BadValue):
+            yield _prefix(text)
 
 
 def _spaces(spec: JSON, problems: list[str]) -> dict[Family, Space]:
@@ -128,12 +136,23 @@ def _selector(spec: JSON, field: str, problems: list[str]) -> LabelSelector:
 
 
 def node(obj: JSON) -> Node:
-    """A Node, of its many fields the four that count; heartbeats leave the value equal."""
+    """A Node, of its many fields the five that count; heartbeats leave the value equal."""
     status = obj.get("status", {})
     pods = _quantity(status.get("allocatable", {}).get("pods"))
     ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ())
     meta = obj["metadata"]
-    return Node(meta["name"], meta.get("labels", {}), pods, ready)
+    return Node(meta["name"], meta.get("labels", {}), pods, ready, _own_addresses(status))
+
+
+def _own_addresses(status: JSON) -> tuple[Prefix, ...]:
+    """InternalIP and ExternalIP; of Hostname and DNS names nothing is known."""
+    found = []
+    for address in status.get("addresses") or ():
+        if address.get("type") in ("InternalIP", "ExternalIP"):
+            with suppress(BadValue):
+                family, number = parse_address(address["address"])
+                found.append(Prefix(family, number, BITS[family]))
+    return tuple(found)
 
 
 def _quantity(text: str | int | None) -> int | None:
@@ -174,8 +193,14 @@ def entry_json(entry: Entry) -> dict[str, Any]:
 
 
 def _report(status: JSON) -> Report | None:
-    if "observedUID" not in status:
+    """None where there is no report, or one that makes no sense: of such a node everything counts as used."""
+    try:
+        return _readable_report(status) if "observedUID" in status else None
+    except (BadValue, KeyError, ValueError):
         return None
+
+
+def _readable_report(status: JSON) -> Report:
     return Report(
         uid=status["observedUID"],
         epoch=status.get("observedEpoch", 0),

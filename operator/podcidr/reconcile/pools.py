@@ -9,7 +9,7 @@ import structlog
 from podcidr.api import names
 from podcidr.core.acceptance import Acceptance, accept
 from podcidr.core.model import Pool
-from podcidr.core.prefix import Family
+from podcidr.core.prefix import Family, Prefix
 from podcidr.core.usage import PoolUsage, usages
 from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import Clock, rfc3339
@@ -133,6 +133,7 @@ class PoolKeeper:
             refused=acceptance.refused[pool.name],
             waiting=acceptance.waiting[pool.name],
             waiting_for=waiting_for,
+            foreign=self._nodes_inside(acceptance.accepted[pool.name]),
             seconds_to_exhaustion=self._forecast(pool),
         )
         now = self.clock.monotonic()
@@ -153,6 +154,11 @@ class PoolKeeper:
             return
         self._written_at[pool.uid] = now
         self._tell(pool, changed)
+
+    def _nodes_inside(self, cidrs: tuple[Prefix, ...]) -> tuple[str, ...]:
+        """Nodes with an own address in one of the CIDRs."""
+        nodes = self.observed.nodes.items.values()
+        return tuple(sorted(n.name for n in nodes if any(cidr.holds(own) for cidr in cidrs for own in n.addresses)))
 
     def _tell(self, pool: Pool, changed: list[Mapping[str, Any]]) -> None:
         for condition in changed:

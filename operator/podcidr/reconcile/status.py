@@ -25,6 +25,8 @@ class PoolView:
     waiting: tuple[Prefix, ...] = ()
     waiting_for: tuple[str, ...] = ()
     """Ready nodes whose agents have not reported yet: new CIDRs wait for them."""
+    foreign: tuple[str, ...] = ()
+    """Nodes whose own addresses lie in the pool: blocks that hold one are not claimed."""
     seconds_to_exhaustion: int | None = None
 
     @property
@@ -91,6 +93,9 @@ def _accepted(view: PoolView) -> dict[str, Any]:
             f"agents of {_some(view.waiting_for)}"
         )
         return _condition(names.CONDITION_ACCEPTED, False, names.REASON_IMPORT_PENDING, message)
+    if view.foreign:
+        message = f"own addresses of {_some(view.foreign)} lie in the pool: blocks that hold one are not claimed; reserve them"
+        return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ADDRESSES_IN_USE, message)
     return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ACCEPTED, "all CIDRs are in use")
 
 

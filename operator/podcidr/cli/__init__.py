@@ -1,0 +1,1 @@
+"""What people run: show, check, plan."""

@@ -1,0 +1,113 @@
+"""Which CIDRs of which pools may be used: first come, CIDR by CIDR, whatever the pools' ages.
+
+A CIDR once accepted stays so while the spec has it, so that adding a pool never takes space from one in use.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain, takewhile
+
+from .model import Pool
+from .prefix import BITS, Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A CIDR that is not used because it overlaps an accepted one."""
+
+    cidr: Prefix
+    by: Prefix
+    pool: str
+
+    def __str__(self) -> str:
+        return f"CIDR {self.cidr} overlaps {self.by} of IPPool {self.pool}; remove it here or there"
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """For each pool the CIDRs that may be used and those refused."""
+
+    accepted: Mapping[str, tuple[Prefix, ...]]
+    refused: Mapping[str, tuple[Refusal, ...]]
+    waiting: Mapping[str, tuple[Prefix, ...]]
+    """New ones, put off until nodes have told what they use of them."""
+
+
+class _Kept:
+    """CIDRs that are used, and whose they are: sorted, for a thousand pools are compared with each other."""
+
+    def __init__(self) -> None:
+        self._owners: dict[Prefix, str] = {}
+        self._sorted: list[Prefix] = []
+
+    def add(self, cidr: Prefix, pool: str) -> None:
+        """It is the pool's."""
+        self._owners[cidr] = pool
+        insort(self._sorted, cidr)
+
+    def rival(self, cidr: Prefix, pool: str) -> Refusal | None:
+        """What of another pool holds it or lies inside it."""
+        bits = BITS[cidr.family] - cidr.length
+        around = [Prefix(cidr.family, cidr.address >> bits + up << bits + up, cidr.length - up) for up in range(cidr.length + 1)]
+        inside = (self._sorted[index] for index in range(bisect_left(self._sorted, cidr), len(self._sorted)))
+        for other in chain(reversed(around), takewhile(cidr.holds, inside)):
+            if self._owners.get(other, pool) != pool:
+                return Refusal(cidr, other, self._owners[other])
+        return None
+
+    def of(self, pool: Pool) -> tuple[Prefix, ...]:
+        """The pool's, in the order of its spec."""
+        return tuple(cidr for cidr in _cidrs(pool) if self._owners.get(cidr) == pool.name)
+
+
+def accept(pools: Mapping[str, Pool], *, import_pending: bool) -> Acceptance:
+    """Keep what is accepted, then take new CIDRs in the order of the pools' creation."""
+    kept = _Kept()
+    by_age = sorted(pools.values(), key=lambda pool: (pool.created, pool.name))
+    for pool in by_age:
+        for cidr in _cidrs(pool):
+            # Of two accepted ones that overlap (two leaders accepted at once) the older pool's stays.
+            if cidr in pool.accepted and kept.rival(cidr, pool.name) is None:
+                kept.add(cidr, pool.name)
+    refused: dict[str, list[Refusal]] = {name: [] for name in pools}
+    waiting: dict[str, list[Prefix]] = {name: [] for name in pools}
+    for pool in by_age:
+        held = set(kept.of(pool))
+        for cidr in _cidrs(pool):
+            if cidr in held:
+                continue
+            if rival := kept.rival(cidr, pool.name):
+                refused[pool.name].append(rival)
+            elif import_pending and not (pool.invalid or pool.deleting):
+                waiting[pool.name].append(cidr)
+            elif not (pool.invalid or pool.deleting):
+                kept.add(cidr, pool.name)
+    return Acceptance(
+        accepted={name: kept.of(pool) for name, pool in pools.items()},
+        refused={name: tuple(found) for name, found in refused.items()},
+        waiting={name: tuple(found) for name, found in waiting.items()},
+    )
+
+
+def _cidrs(pool: Pool) -> list[Prefix]:
+    return [cidr for space in pool.spaces.values() for cidr in space.cidrs]
+
+
+def may_enter(pools: Mapping[str, Pool], name: str, uid: str, generation: int, prefix: Prefix) -> str | None:
+    """Why a block created by a claim must not enter, judged by pools read after its creation; None: it may (geometry rule).
+
+    Another pool whose accepted CIDR overlaps is looked at too: two leaders may have accepted both at once, and blocks of
+    two lengths have no name in common that would be a lock. Each accepts, creates, then reads: one of them sees the other.
+    """
+    pool = pools.get(name)
+    if pool is None or pool.uid != uid:
+        return f"pool {name} is gone"
+    if pool.deleting or pool.generation != generation:
+        return f"pool {name} has changed since (generation {generation}, now {pool.generation})"
+    if not pool.accepts(prefix):
+        return f"pool {name} has no accepted CIDR that holds {prefix}"
+    for other in pools.values():
+        if other.name != name and any(cidr.overlaps(prefix) for cidr in other.accepted & frozenset(_cidrs(other))):
+            return f"pool {other.name} has an accepted CIDR over {prefix} too"
+    return None

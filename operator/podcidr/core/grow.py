@@ -1,0 +1,162 @@
+"""Growth: blocks until capacity reaches the target. Pending pods anywhere come before headroom anywhere.
+
+Of nodes that compete, the one whose blocks have the fewest addresses takes the next block, one at a time: no node starves another.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+
+from .actions import Claim, Undrain
+from .demand import NodeClass, add_entry
+from .life import Draft
+from .model import AUTOMATIC, Entry, Pool, Snapshot
+from .prefix import Family, Prefix, join, merge
+from .vacancy import Occupied, Vacancy
+
+MAX_NODE_BLOCKS = 1024
+"""Entries that the API takes in one NodeCIDR: a claim beyond could never enter."""
+
+
+class Holding:
+    """What a node lists, and claims in this round: counts and routes are kept up, not made again for each block."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        entries = list(entries)
+        self.total = len(entries)
+        self._count = Counter((entry.pool, entry.prefix.family) for entry in entries)
+        self.routes = {family: merge(e.prefix for e in entries if e.prefix.family is family) for family in Family}
+
+    def add(self, entry: Entry) -> None:
+        """One more."""
+        self.total += 1
+        self._count[entry.pool, entry.prefix.family] += 1
+        join(self.routes[entry.prefix.family], entry.prefix)
+
+    def at_cap(self, pool: Pool, family: Family) -> bool:
+        """maxBlocksPerNode counts draining blocks too."""
+        limit = pool.scaling.max_blocks_per_node
+        return self.total >= MAX_NODE_BLOCKS or (limit is not None and self._count[pool.name, family] >= limit)
+
+
+class Growth:
+    """One round's growth: the free blocks, shared by all nodes of the round."""
+
+    def __init__(self, snapshot: Snapshot, drafts: dict[str, Draft]) -> None:
+        self._snapshot, self._drafts = snapshot, drafts
+        self._occupied: Occupied | None = None
+        self._vacancies: dict[tuple[str, Family], Vacancy] = {}
+        self._holdings: dict[str, Holding] = {}
+        self._classes: dict[tuple[str, Family], list[NodeClass]] = {}
+        self.scarce: set[tuple[str, Family]] = set()
+        """Pools that had no block for a pending pod."""
+
+    def can_grow(self, draft: Draft, pool: Pool, family: Family) -> bool:
+        """Whether the node could get one more block of the pool. (None is claimed while growth is only weighed.)"""
+        if any(entry.pool == pool.name and entry.prefix.family is family for entry in draft.spare):
+            return True
+        return not (self._snapshot.held or self._holding(draft).at_cap(pool, family) or self._block(pool, family, draft) is None)
+
+    def grow(self, groups: Iterable[NodeClass]) -> None:
+        """Un-drain and claim: first for what is used and waited for, then for headroom and minimum blocks."""
+        groups = list(groups)
+        for group in groups:
+            self._classes.setdefault((group.key.node, group.key.family), []).append(group)
+        self._round_robin(groups, pending=True)
+        self._round_robin(groups, pending=False)
+
+    def _round_robin(self, groups: list[NodeClass], *, pending: bool) -> None:
+        queue = [(g.capacity, g.key, g) for g in groups if _is_short(g, pending=pending)]
+        heapq.heapify(queue)
+        while queue:
+            _, key, group = heapq.heappop(queue)
+            if _is_short(group, pending=pending) and self._take_one(group, pending=pending):
+                heapq.heappush(queue, (group.capacity, key, group))
+
+    def _take_one(self, group: NodeClass, *, pending: bool) -> bool:
+        """One more block for the class; False when there is none."""
+        draft, family = self._drafts[group.key.node], group.key.family
+        pools = [pool for pool in group.pools if pending or (pool.name, family) not in self.scarce]
+        if spare := _spare(pools, draft, family):
+            pool = self._snapshot.pools[spare.pool]
+            draft.actions.append(Undrain(draft.name, _why(group), spare.prefix, pool.generation))
+            draft.leaving.pop(spare.prefix, None)
+            draft.spare.remove(spare)
+            self._keep(draft, spare._replace(draining=False), pool)
+            return True
+        for pool in () if self._snapshot.held else pools:
+            if self._holding(draft).at_cap(pool, family):
+                continue
+            if (block := self._block(pool, family, draft)) is not None:
+                self._vacancy(pool, family).take(block)
+                draft.actions.append(Claim(draft.name, _why(group), block, pool.name, pool.uid, pool.generation))
+                entry = Entry(block, pool.name, pool.uid, pool.generation)
+                self._holding(draft).add(entry)
+                self._keep(draft, entry, pool)
+                return True
+        if pending and not self._snapshot.held:
+            self._note_scarcity([*pools, *group.instead], draft, family)
+        return False
+
+    def _note_scarcity(self, pools: Iterable[Pool], draft: Draft, family: Family) -> None:
+        """Pools whose blocks would serve the pod if one were free (nodes at their cap and disabled pools wait in vain)."""
+        for pool in pools:
+            if pool.usable and not self._holding(draft).at_cap(pool, family) and self._vacancy(pool, family).best(()) is None:
+                self.scarce.add((pool.name, family))
+
+    def _keep(self, draft: Draft, entry: Entry, pool: Pool) -> None:
+        """The block is the node's: every class that may use it has it, so that two never claim for one need."""
+        draft.keep.append(entry)
+        report = draft.nodecidr.known if draft.nodecidr else None
+        for group in self._classes[draft.name, entry.prefix.family]:
+            if any(pool.name == entry.pool for pool in group.pools):
+                add_entry(group, entry, pool, report)
+                group.grew = True
+
+    def _block(self, pool: Pool, family: Family, draft: Draft) -> Prefix | None:
+        """The pool's best block for the node, if the pool can serve every family of its pods (they get both or none)."""
+        others = (other for other in pool.spaces if other != family)
+        if not pool.usable or not all(self._reaches(pool, other, draft) for other in others):
+            return None
+        return self._vacancy(pool, family).best(self._holding(draft).routes[family])
+
+    def _reaches(self, pool: Pool, family: Family, draft: Draft) -> bool:
+        if any(entry.pool == pool.name and entry.prefix.family == family for entry in (*draft.keep, *draft.spare)):
+            return True
+        return self._vacancy(pool, family).best(()) is not None
+
+    def _holding(self, draft: Draft) -> Holding:
+        if draft.name not in self._holdings:
+            self._holdings[draft.name] = Holding(draft.held)
+        return self._holdings[draft.name]
+
+    def _vacancy(self, pool: Pool, family: Family) -> Vacancy:
+        """Made when first asked for: a settled round never looks at free blocks."""
+        key = (pool.name, family)
+        if key not in self._vacancies:
+            self._occupied = self._occupied or Occupied(self._snapshot)
+            self._vacancies[key] = Vacancy(pool, family, self._occupied)
+        return self._vacancies[key]
+
+
+def _is_short(group: NodeClass, *, pending: bool) -> bool:
+    if pending:
+        return group.pending > 0 and group.capacity < group.need
+    return group.capacity < group.target or len(group.keep) < group.min_blocks
+
+
+def _spare(pools: Iterable[Pool], draft: Draft, family: Family) -> Entry | None:
+    """A draining block that need not go: one still in use before an empty one, then the lowest."""
+    names = {pool.name for pool in pools}
+    spares = [entry for entry in draft.spare if entry.pool in names and entry.prefix.family is family]
+    return min(spares, key=lambda entry: (entry.prefix in draft.leaving, entry.prefix), default=None)
+
+
+def _why(group: NodeClass) -> str:
+    pools = "the automatic pools" if group.key.pools == AUTOMATIC else f"pool {group.key.pools}"
+    if group.capacity >= group.target:
+        return f"{pools}: a node holds at least {group.min_blocks} {'block' if group.min_blocks == 1 else 'blocks'}"
+    return (
+        f"{pools}: {group.used} in use, {group.cooling} cooling, {group.pending} pending; "
+        f"target {group.target}, capacity {group.capacity} ({group.key.family})"
+    )
