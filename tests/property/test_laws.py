@@ -1,0 +1,325 @@
+"""The first laws, under whatever people, nodes and crashes do, in any order."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import TypeVar
+
+import hypothesis.strategies as st
+from hypothesis import given, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from podcidr.core.actions import Claim, Drain, Free, Leave, Undrain
+from podcidr.core.model import Pool
+from podcidr.core.plan import plan
+from podcidr.core.prefix import Family, Prefix, block_name
+from podcidr.core.selectors import LabelSelector
+from tests.property import build
+from tests.property.world import Wish, World
+
+T = TypeVar("T")
+
+NODES = ("n1", "n2", "n3", "n4")
+POOLS = ("first", "dual", "gold")
+AUTOMATIC: tuple[str, ...] = ()
+WISHES: list[Wish] = [
+    (AUTOMATIC, Family.IPV4),
+    (AUTOMATIC, Family.IPV6),
+    (("gold",), Family.IPV4),
+    (("gold", "dual"), Family.IPV4),
+    (("first",), Family.IPV4),
+]
+nodes = st.sampled_from(NODES)
+pools = st.sampled_from(POOLS)
+
+
+def first_pools(min_free: int) -> list[Pool]:
+    """Small ones, so that scarcity is as common as plenty."""
+    scaling = {"minFreeAddresses": min_free, "stabilizationWindowSeconds": 60, "lastBlockDelaySeconds": 120}
+    return [
+        build.pool("first", ["10.0.0.0/27", "10.0.0.64/27"], priority=5, block4=28, scaling=scaling, quarantineSeconds=30),
+        build.pool("dual", "10.0.1.0/26", "fd00::/123", block4=29, block6=125, gateway="None", scaling=scaling, quarantineSeconds=30),
+        build.pool("gold", "10.0.2.0/27", block4=29, gateway="Block", allocation="Pinned", scaling=scaling, quarantineSeconds=30),
+    ]
+
+
+class Cluster(RuleBasedStateMachine):
+    """Events in any order; after each, what must never be is looked for in the world itself, not in the planner's own eyes."""
+
+    @initialize(min_free=st.sampled_from([0, 2, 8]), cooldown=st.sampled_from([0.0, 20.0]))
+    def begin(self, min_free: int, cooldown: float) -> None:
+        self.world = World()
+        self.whole = {pool.name: pool for pool in first_pools(min_free)}
+        self.world.pools = dict(self.whole)
+        for name in NODES[:3]:
+            self.world.add_node(name, max_pods=20).cooldown_seconds = cooldown
+        self.cooldown = cooldown
+        self.disturbed: set[str] = set()
+
+    # What people do
+
+    @rule(name=nodes, wish=st.sampled_from(WISHES), count=st.integers(0, 24))
+    def scale(self, name: str, wish: Wish, count: int) -> None:
+        if name in self.world.agents and name in self.world.nodes:
+            self.world.agents[name].want(wish, count, self.world.now)
+
+    @rule(name=pools, disabled=st.booleans())
+    def disable(self, name: str, disabled: bool) -> None:
+        self.change(name, disabled=disabled)
+
+    @rule(name=pools, chosen=st.booleans())
+    def select(self, name: str, chosen: bool) -> None:
+        self.change(name, node_selector=LabelSelector() if chosen else LabelSelector.parse({"matchLabels": {"none": "such"}}))
+
+    @rule(present=st.booleans())
+    def cut(self, present: bool) -> None:
+        """A CIDR is removed from the first pool, or appended again."""
+        spaces = self.whole["first"].spaces
+        cut = {family: replace(space, cidrs=space.cidrs[:1]) for family, space in spaces.items()}
+        self.change("first", spaces=spaces if present else cut)
+
+    @rule(name=pools)
+    def recreate(self, name: str) -> None:
+        """Deleted (its finalizer waits for its blocks), or made again under its name."""
+        present = self.world.pools.get(name)
+        if present is None:
+            self.world.pools[name] = replace(self.whole[name], uid=f"{name}-{self.world.now}")
+        elif any(block.pool_uid == present.uid for block in self.world.blocks.values()):
+            self.change(name, deleting=True)
+        else:
+            del self.world.pools[name]
+
+    def change(self, name: str, **values: object) -> None:
+        if pool := self.world.pools.get(name):
+            self.world.pools[name] = replace(pool, generation=pool.generation + 1, **values)  # type: ignore[arg-type]
+
+    # What nodes do
+
+    @rule(name=nodes)
+    def node_joins(self, name: str) -> None:
+        self.world.add_node(name, max_pods=20).cooldown_seconds = self.cooldown
+
+    @rule(name=nodes)
+    def node_is_deleted(self, name: str) -> None:
+        """Only the object: its agent and pods live on, and report."""
+        self.disturbed.add(name)
+        self.world.nodes.pop(name, None)
+
+    @rule(name=nodes)
+    def machine_dies(self, name: str) -> None:
+        self.disturbed.add(name)
+        self.world.nodes.pop(name, None)
+        if agent := self.world.agents.get(name):
+            agent.pods, agent.cooling, agent.view = {}, {}, None
+
+    @rule(name=nodes)
+    def agent_sees(self, name: str) -> None:
+        if name in self.world.agents:
+            self.world.agent_sees(name)
+
+    @rule(name=nodes)
+    def pods_start(self, name: str) -> None:
+        """By the plugin alone, on what the agent has published."""
+        if name in self.world.agents:
+            self.world.agents[name].assign(self.world.pools, self.world.now)
+
+    @rule(names=st.sets(nodes))
+    def agents_report(self, names: set[str]) -> None:
+        """At the epoch that each has seen, however old."""
+        for name in sorted(names & self.world.agents.keys()):
+            self.world.agent_reports(name)
+
+    @rule()
+    def all_report(self) -> None:
+        self.world.agents_report(self.world.agents)
+
+    # What goes wrong
+
+    @rule(writes=st.integers(0, 6))
+    def operator_crashes(self, writes: int) -> None:
+        self.play(crash_after=writes)
+
+    @rule(name=nodes)
+    def nodecidr_is_deleted_by_hand(self, name: str) -> None:
+        nodecidr = self.world.nodecidrs.get(name)
+        if nodecidr and all(block_name(entry.prefix) in self.world.blocks for entry in nodecidr.entries):
+            del self.world.nodecidrs[name]
+            self.disturbed.add(name)
+
+    @precondition(lambda self: self.listed())
+    @rule(data=st.data())
+    def ipblock_is_deleted_by_hand(self, data: st.DataObject) -> None:
+        self.world.blocks.pop(block_name(data.draw(st.sampled_from(sorted(self.listed())))), None)
+
+    # What the operator does
+
+    @rule(seconds=st.sampled_from([1, 15, 61, 130, 650]))
+    def time_passes(self, seconds: float) -> None:
+        """No node lives on for long whose Node is deleted and whose reports do not arrive: that is what lost means."""
+        self.world.now += seconds
+        if seconds > self.world.lost_node_seconds:
+            for name in self.world.agents.keys() - self.world.nodes.keys() - self.world.nodecidrs.keys():
+                self.machine_dies(name)
+        self.world.agents_report(self.world.agents)
+
+    @rule()
+    def operator_plans(self) -> None:
+        self.play()
+
+    @rule()
+    def held(self) -> None:
+        """While the ledger is suspect nothing is given and nothing freed."""
+        self.world.held = "the Lease was missing"
+        actions = plan(self.world.snapshot(), self.world.now).actions
+        assert not [action for action in actions if isinstance(action, Claim | Undrain | Free)]
+        self.world.held = None
+
+    def play(self, crash_after: int | None = None) -> None:
+        snapshot = self.world.snapshot()
+        again = replace(
+            snapshot,
+            pools=_reversed(snapshot.pools),
+            nodes=_reversed(snapshot.nodes),
+            nodecidrs=_reversed(snapshot.nodecidrs),
+            blocks=_reversed(snapshot.blocks),
+        )
+        now = self.world.now
+        assert plan(snapshot, now) == plan(again, now), "the order of the input matters"
+        for action in plan(snapshot, now).actions:
+            if isinstance(action, Leave):
+                held = self.held_by(action.node)
+                assert not any(action.prefix.holds(single) for single in held), f"{action}: addresses of it are held"
+        done = self.world.round(crash_after)
+        if crash_after is None:
+            following = plan(self.world.snapshot(), now)
+            assert not set(done.actions) & set(following.actions), "applied twice"
+
+    def listed(self) -> set[Prefix]:
+        return {entry.prefix for nodecidr in self.world.nodecidrs.values() for entry in nodecidr.entries}
+
+    def held_by(self, name: str) -> list[Prefix]:
+        agent = self.world.agents.get(name)
+        held = [*agent.in_use, *agent.cooling] if agent else []
+        return [Prefix(family, number, 32 if family is Family.IPV4 else 128) for family, number in held]
+
+    @invariant()
+    def no_address_twice(self) -> None:
+        if hasattr(self, "world"):
+            held = [address for name in self.world.agents for address in self.held_by(name)]
+            assert len(held) == len(set(held)), sorted(held)
+
+    @invariant()
+    def every_address_held_lies_in_a_block_of_its_node(self) -> None:
+        """Where nobody deleted Node or NodeCIDR: what an agent has not heard of yet must not have left."""
+        for name in self.world.nodecidrs.keys() - self.disturbed if hasattr(self, "world") else ():
+            blocks = [entry.prefix for entry in self.world.nodecidrs[name].entries]
+            for single in self.held_by(name):
+                assert any(block.holds(single) for block in blocks), f"{name} holds {single}, which it no longer lists"
+
+    @invariant()
+    def no_two_blocks_overlap(self) -> None:
+        if hasattr(self, "world"):
+            blocks = [entry.prefix for nodecidr in self.world.nodecidrs.values() for entry in nodecidr.entries]
+            blocks += [block.prefix for block in self.world.blocks.values() if block.quarantined]
+            for one, other in pairwise(sorted(blocks)):
+                assert not one.overlaps(other), (one, other)
+
+    def teardown(self) -> None:
+        """Left alone, every cluster comes to rest, and rests."""
+        if not hasattr(self, "world"):
+            return
+        for _ in range(40):
+            self.world.agents_report(self.world.agents)
+            actions = self.world.round().actions
+            if not actions:
+                break
+            self.world.now += 31
+        else:
+            raise AssertionError(f"never at rest: {actions}")
+        for name in self.world.nodes:
+            self.nobody_waits_in_vain(name)
+
+    def nobody_waits_in_vain(self, name: str) -> None:
+        """A pod waits only if none of its pools has a free block."""
+        agent, labels = self.world.agents[name], self.world.nodes[name].labels
+        for (names, family), address in agent.pods.values():
+            served = [pool for pool in self.world.pools.values() if (pool.name in names if names else not pool.pinned)]
+            served = [pool for pool in served if pool.usable and family in pool.spaces and pool.node_selector.matches(labels)]
+            if address is None:
+                assert not [pool.name for pool in served if all(self.has_room(pool, each) for each in pool.spaces)], (name, names)
+
+    def has_room(self, pool: Pool, family: Family) -> bool:
+        """By trying every block of the pool."""
+        taken = {block.prefix for block in self.world.blocks.values()}
+        for cidr in pool.spaces[family].cidrs:
+            step = 1 << ((32 if family is Family.IPV4 else 128) - pool.spaces[family].block_length)
+            for address in range(cidr.address, cidr.last + 1, step):
+                block = Prefix(family, address, pool.spaces[family].block_length)
+                if pool.addresses(block) and not any(block.overlaps(other) for other in taken):
+                    return True
+        return False
+
+
+def _reversed(values: Mapping[str, T]) -> dict[str, T]:
+    return dict(reversed(list(values.items())))
+
+
+TestCluster = Cluster.TestCase
+TestCluster.settings = settings(max_examples=120, stateful_step_count=30, deadline=None, derandomize=True)
+
+
+EVENTS = st.one_of(
+    st.tuples(st.sampled_from(["see", "start", "report"]), st.sampled_from(["n1", "n2"])),
+    st.tuples(st.sampled_from(["0 pods", "1 pods", "5 pods"]), st.sampled_from(["n1", "n2"])),
+    st.sampled_from([("plan", ""), ("plan", ""), ("disable", ""), ("enable", ""), ("wait", "")]),
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(EVENTS, min_size=15, max_size=40), st.sampled_from([0.0, 40.0]))
+def test_no_block_leaves_before_its_agent_has_heard_and_said_so(events: list[tuple[str, str]], cooldown: float) -> None:
+    """Two nodes, three small blocks, no window, no quarantine: only the epochs of list and report stand between two owners."""
+    world = World()
+    scaling = {"minFreeAddresses": 0, "minBlocksPerNode": 0, "stabilizationWindowSeconds": 0, "lastBlockDelaySeconds": 0}
+    pool = build.pool("first", ["10.0.0.0/30", "10.0.0.8/29"], block4=30, gateway="None", scaling=scaling, quarantineSeconds=0)
+    world.pools["first"] = pool
+    for name in ("n1", "n2"):
+        world.add_node(name).cooldown_seconds = cooldown
+    world.settle()
+    for event, name in events:
+        match event.split():
+            case ["see"]:
+                world.agent_sees(name)
+            case ["start"]:  # the plugin alone: the agent has not counted yet
+                world.agents[name].assign(world.pools, world.now)
+            case ["report"]:
+                world.agent_reports(name)
+            case [count, "pods"]:
+                world.agents[name].want((AUTOMATIC, Family.IPV4), int(count), world.now)
+            case ["plan"]:
+                world.round()
+            case ["wait"]:
+                world.now += 21
+            case _:
+                world.pools["first"] = replace(pool, generation=world.pools["first"].generation + 1, disabled=event == "disable")
+        for agent in world.agents.values():
+            listed = [entry.prefix for entry in world.nodecidrs[agent.name].entries]
+            for _, address in (*agent.in_use, *agent.cooling):
+                assert any(block.address <= address <= block.last for block in listed), (event, name)
+
+
+def test_demand_that_holds_still_never_grows_after_it_shrank() -> None:
+    world = World()
+    world.pools["first"] = build.pool("first", "10.0.0.0/24", scaling={"stabilizationWindowSeconds": 60})
+    agent = world.add_node("n1")
+    agent.want((AUTOMATIC, Family.IPV4), 100, world.now)
+    world.settle()
+    agent.want((AUTOMATIC, Family.IPV4), 20, world.now)
+    kinds: list[type] = []
+    for _ in range(60):
+        world.now += 7
+        world.agents_report()
+        kinds += [type(action) for action in world.round().actions]
+    assert Drain in kinds
+    assert not {Claim, Undrain} & set(kinds)
+    assert len(world.nodecidrs["n1"].entries) == 2

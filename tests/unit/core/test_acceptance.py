@@ -1,0 +1,103 @@
+"""Whose CIDR it is: first come, whatever the pools' ages; and what may enter after all."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from podcidr.core.acceptance import Acceptance, accept, may_enter
+from podcidr.core.model import Pool
+from tests.property import build
+
+
+def accepted(*pools: Pool, import_pending: bool = False) -> Acceptance:
+    return accept({pool.name: pool for pool in pools}, import_pending=import_pending)
+
+
+def texts(found: Acceptance) -> dict[str, list[str]]:
+    return {name: [str(cidr) for cidr in cidrs] for name, cidrs in found.accepted.items()}
+
+
+def test_new_cidrs_are_accepted_in_the_order_of_the_pools_creation() -> None:
+    young = build.pool("a", "10.0.0.0/24", created="2026-02-01T00:00:00Z", accepted=[])
+    old = build.pool("b", ["10.0.0.128/25", "10.0.1.0/24"], created="2026-01-01T00:00:00Z", accepted=[])
+    found = accepted(young, old)
+    assert texts(found) == {"a": [], "b": ["10.0.0.128/25", "10.0.1.0/24"]}
+    assert [str(refusal) for refusal in found.refused["a"]] == [
+        "CIDR 10.0.0.0/24 overlaps 10.0.0.128/25 of IPPool b; remove it here or there"
+    ]
+
+
+def test_what_is_accepted_stays_even_against_an_older_pool() -> None:
+    holder = build.pool("young", "10.0.0.0/24", created="2026-02-01T00:00:00Z")
+    appended = build.pool("old", ["10.1.0.0/24", "10.0.0.0/25"], created="2026-01-01T00:00:00Z", accepted=["10.1.0.0/24"])
+    found = accepted(holder, appended)
+    assert texts(found) == {"young": ["10.0.0.0/24"], "old": ["10.1.0.0/24"]}
+    assert [refusal.cidr for refusal in found.refused["old"]] == [build.prefix("10.0.0.0/25")]
+
+
+def test_of_two_that_were_both_accepted_the_older_pool_keeps_it() -> None:
+    found = accepted(build.pool("b", "10.0.0.0/24", created="1"), build.pool("a", "10.0.0.0/25", created="2"))
+    assert texts(found) == {"b": ["10.0.0.0/24"], "a": []}
+    assert len(found.refused["a"]) == 1
+
+
+def test_a_removed_cidr_is_free_for_others() -> None:
+    found = accepted(build.pool("a", "10.1.0.0/24", accepted=["10.1.0.0/24", "10.0.0.0/24"]), build.pool("b", "10.0.0.0/24", accepted=[]))
+    assert texts(found) == {"a": ["10.1.0.0/24"], "b": ["10.0.0.0/24"]}
+
+
+def test_families_do_not_overlap() -> None:
+    found = accepted(build.pool("a", "0.0.0.0/0", accepted=[]), build.pool("b", ipv6="::/1", accepted=[]))
+    assert texts(found) == {"a": ["0.0.0.0/0"], "b": ["::/1"]}
+
+
+@pytest.mark.parametrize("why", [{"reserved": ["192.0.2.1"]}, {"deleting": True}])
+def test_an_invalid_pool_gets_nothing_new_and_keeps_what_it_has(why: dict[str, object]) -> None:
+    pool = build.pool("a", ["10.0.0.0/24", "10.0.1.0/24"], accepted=["10.0.0.0/24"], **why)  # type: ignore[arg-type]
+    assert texts(accepted(pool)) == {"a": ["10.0.0.0/24"]}
+
+
+def test_new_cidrs_wait_until_nodes_have_told() -> None:
+    found = accepted(build.pool("a", ["10.0.0.0/24", "10.0.1.0/24"], accepted=["10.0.0.0/24"]), import_pending=True)
+    assert texts(found) == {"a": ["10.0.0.0/24"]}
+    assert found.waiting == {"a": (build.prefix("10.0.1.0/24"),)}
+
+
+class TestGeometry:
+    """Read after the IPBlock's creation, before it enters."""
+
+    pool = build.pool("default", "10.0.0.0/24", generation=3)
+    block = build.prefix("10.0.0.16/28")
+
+    def why(self, *pools: Pool) -> str | None:
+        return may_enter({pool.name: pool for pool in pools}, "default", "default-uid", 3, self.block)
+
+    def test_nothing_has_changed(self) -> None:
+        assert self.why(self.pool, build.pool("other", "10.0.1.0/24")) is None
+
+    @pytest.mark.parametrize(
+        ("change", "why"),
+        [
+            ({"uid": "another"}, "pool default is gone"),
+            ({"deleting": True}, "pool default has changed since (generation 3, now 3)"),
+            ({"generation": 4}, "pool default has changed since (generation 3, now 4)"),
+            ({"accepted": frozenset()}, "pool default has no accepted CIDR that holds 10.0.0.16/28"),
+        ],
+    )
+    def test_the_pool_has(self, change: dict[str, object], why: str) -> None:
+        assert self.why(replace(self.pool, **change)) == why  # type: ignore[arg-type]
+
+    def test_the_pool_is_gone(self) -> None:
+        assert self.why() == "pool default is gone"
+
+    def test_another_pool_was_accepted_over_it_too(self) -> None:
+        assert self.why(self.pool, build.pool("other", "10.0.0.0/20")) == "pool other has an accepted CIDR over 10.0.0.16/28 too"
+        assert self.why(self.pool, build.pool("other", "10.0.0.0/20", accepted=[])) is None
+
+
+def test_many_pools_take_no_quadratic_time() -> None:
+    pools = {f"p{i}": build.pool(f"p{i}", f"10.{i >> 8}.{i & 255}.0/24", accepted=[] if i % 2 else None) for i in range(3000)}
+    begin = time.process_time()
+    assert sum(map(len, accept(pools, import_pending=False).accepted.values())) == 3000
+    assert time.process_time() - begin < 1  # comparing each with each takes three

@@ -1,0 +1,215 @@
+"""Blocks come before a node runs out of addresses: which, from which pool, and for whom first."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from podcidr.core.model import Demand
+from podcidr.core.plan import plan
+from podcidr.core.prefix import Family
+from tests.property import build
+from tests.property.world import World
+
+V4 = Family.IPV4
+
+
+def waiting(count: int, *pools: str) -> tuple[Demand, ...]:
+    return (Demand(pools or ("default",), V4, pending=count),)
+
+
+def test_a_node_that_joins_gets_its_list_and_then_its_first_block() -> None:
+    world = World(pools={"default": build.pool("default", "10.0.0.0/24")})
+    world.add_node("n1")
+    assert build.short(world.round()) == [("CreateNodeCIDR", "n1")]
+    assert build.short(world.round()) == [("Claim", "n1", "10.0.0.0/28")]
+    assert build.short(world.round()) == []
+
+
+def test_min_blocks_per_node() -> None:
+    pool = build.pool("default", "10.0.0.0/24", scaling={"minBlocksPerNode": 3, "minFreeAddresses": 0})
+    planned = plan(build.snapshot([pool], [build.node()], [build.nodecidr("n1", [])]), build.NOW)
+    assert build.short(planned) == [("Claim", "n1", f"10.0.0.{low}/28") for low in (0, 16, 32)]
+    assert planned.actions[0].reason == "the automatic pools: a node holds at least 3 blocks"
+
+
+def test_no_block_for_an_idle_node_where_none_is_the_minimum() -> None:
+    pool = build.pool("default", "10.0.0.0/24", scaling={"minBlocksPerNode": 0})
+    assert build.actions([pool], [build.node()], [build.nodecidr("n1", [])]) == []
+
+
+def test_it_grows_to_the_target_in_one_round_and_says_why() -> None:
+    pool = build.pool("default", "10.0.0.0/24")
+    nodecidr = build.listing("n1", pool, {"10.0.0.16/28": (14, 1)}, demand=waiting(30))
+    planned = plan(build.snapshot([pool], [build.node()], [nodecidr]), build.NOW)
+    assert build.short(planned) == [("Claim", "n1", "10.0.0.0/28"), ("Claim", "n1", "10.0.0.32/28"), ("Claim", "n1", "10.0.0.48/28")]
+    assert planned.actions[0].reason == (
+        "the automatic pools: 14 in use, 1 cooling, 30 pending; target 53, capacity 16 (ipv4)"
+    )
+
+
+def test_the_same_report_twice_grows_once() -> None:
+    world = World(pools={"default": build.pool("default", "10.0.0.0/24")})
+    agent = world.add_node("n1")
+    world.settle()
+    agent.want(((), V4), 40, world.now)
+    world.agents_report()
+    assert len(world.round().actions) == 3
+    assert world.round().actions == ()
+
+
+def test_priority_then_name_orders_the_pools() -> None:
+    pools = [build.pool(name, f"10.0.{i}.0/28", gateway="None", priority=p) for i, (name, p) in enumerate([("b", 0), ("a", 0), ("z", 5)])]
+    nodecidr = build.nodecidr("n1", [], pools=("z", "a", "b"))
+    burst = build.report(nodecidr, demand=(Demand(("z", "a", "b"), V4, pending=25),))
+    got = build.actions(pools, [build.node()], [replace(nodecidr, report=burst)])
+    assert got == [("Claim", "n1", "10.0.2.0/28"), ("Claim", "n1", "10.0.1.0/28"), ("Claim", "n1", "10.0.0.0/28")]
+
+
+def test_pools_are_written_in_their_order_when_they_change() -> None:
+    pools = [build.pool("low", "10.0.0.0/28"), build.pool("high", "10.0.1.0/28", priority=1)]
+    pools += [build.pool("off", "10.0.2.0/28", disabled=True)]
+    nodecidr = build.listing("n1", pools[0], {"10.0.0.0/28": 0}, pools=("low",))
+    planned = plan(build.snapshot(pools, [build.node()], [nodecidr]), build.NOW)
+    assert [(a.node, a.pools, a.reason) for a in planned.actions] == [  # type: ignore[attr-defined]
+        ("n1", ("high", "low"), "the automatic pools of the node are high, low")
+    ]
+
+
+def test_node_selectors() -> None:
+    edge = build.pool("edge", "10.0.0.0/24", nodeSelector={"matchLabels": {"zone": "edge"}})
+    nodes = [build.node("n1", labels={"zone": "edge"}), build.node("n2", labels={"zone": "core"})]
+    nodecidrs = [build.nodecidr("n1", [], pools=("edge",)), build.nodecidr("n2", [], pools=())]
+    assert build.actions([edge], nodes, nodecidrs) == [("Claim", "n1", "10.0.0.0/28")]
+
+
+def test_max_blocks_per_node_counts_draining_blocks_too() -> None:
+    pool = build.pool("default", "10.0.0.0/24", scaling={"maxBlocksPerNode": 2})
+    gone = build.pool("old", "10.9.0.0/24", disabled=True)
+    nodecidr = build.listing("n1", pool, {"10.0.0.16/28": 16}, demand=waiting(50))
+    assert len(build.actions([pool, gone], [build.node()], [nodecidr])) == 1
+    held = replace(pool, accepted=pool.accepted | {build.prefix("10.5.0.0/24")})
+    nodecidr = build.listing("n1", held, {"10.0.0.16/28": 16, "10.5.0.0/28": 3}, draining=("10.5.0.0/28",), demand=waiting(50))
+    assert build.actions([held], [build.node()], [nodecidr]) == []
+
+
+def test_one_list_never_outgrows_what_the_api_takes() -> None:
+    pool = build.pool("default", "10.0.0.0/20", block4=32, gateway="None", scaling={"minFreeAddresses": 1100, "maxFreeAddresses": 1100})
+    assert len(build.actions([pool], [build.node()], [build.nodecidr("n1", [])])) == 1024
+
+
+def test_a_draining_block_comes_back_before_a_new_one_is_claimed() -> None:
+    pool = build.pool("default", "10.0.0.0/24")
+    used = {"10.0.0.16/28": 16, "10.0.0.32/28": 0, "10.0.0.48/28": 2}
+    nodecidr = build.listing("n1", pool, used, draining=("10.0.0.32/28", "10.0.0.48/28"))
+    # The one that is in use first; the empty one would leave now.
+    assert build.actions([pool], [build.node()], [nodecidr]) == [("Undrain", "n1", "10.0.0.48/28"), ("Leave", "n1", "10.0.0.32/28")]
+
+
+def test_what_comes_back_full_gives_no_room() -> None:
+    pool = build.pool("default", "10.0.0.0/24")
+    used = {f"10.0.0.{low}/28": 16 for low in (16, 32, 48)}
+    nodecidr = build.listing("n1", pool, used, draining=tuple(used))
+    got = build.actions([pool], [build.node()], [nodecidr])
+    assert [kind for kind, *_ in got] == ["Undrain", "Undrain", "Undrain", "Claim"]
+
+
+def test_held_back_claims() -> None:
+    pool = build.pool("default", "10.0.0.0/24")
+    nodecidr = build.listing("n1", pool, {"10.0.0.16/28": 16, "10.0.0.32/28": 1}, draining=("10.0.0.32/28",), demand=waiting(50))
+    planned = plan(build.snapshot([pool], [build.node()], [nodecidr], held="the Lease was missing"), build.NOW)
+    assert planned.actions == ()
+    assert not planned.scarce
+
+
+def test_nothing_from_a_partial_view() -> None:
+    pool = build.pool("default", "10.0.0.0/24")
+    planned = plan(build.snapshot([pool], [build.node()], [], unlisted=("Node", "IPBlock")), build.NOW)
+    assert (planned.actions, planned.idle_because) == ((), "not listed yet: Node, IPBlock")
+
+
+@pytest.mark.parametrize("why", [{"disabled": True}, {"deleting": True}, {"reserved": ["10.9.9.9"]}, {"accepted": []}])
+def test_no_block_of_a_pool_that_may_not_be_used(why: dict[str, Any]) -> None:
+    pool = build.pool("default", "10.0.0.0/24", **why)
+    assert "Claim" not in [kind for kind, *_ in build.actions([pool], [build.node()], [build.nodecidr("n1", [])])]
+
+
+class TestPinned:
+    gold = build.pool("gold", "10.0.1.0/28", allocation="Pinned", gateway="None")
+    silver = build.pool("silver", "10.0.2.0/24", allocation="Pinned", gateway="None")
+
+    def test_the_first_block_comes_on_demand(self) -> None:
+        idle = build.listing("n1", self.gold, {}, pools=())
+        assert build.actions([self.gold], [build.node()], [idle]) == []
+        asked = build.listing("n1", self.gold, {}, pools=(), demand=waiting(1, "gold"))
+        assert build.actions([self.gold], [build.node()], [asked]) == [("Claim", "n1", "10.0.1.0/28")]
+
+    def test_a_minimum_of_blocks_needs_no_demand(self) -> None:
+        pool = build.pool("gold", "10.0.1.0/24", "fd00::/112", allocation="Pinned", scaling={"minBlocksPerNode": 1}, gateway="None")
+        got = build.actions([pool], [build.node()], [build.nodecidr("n1", [], pools=())])
+        assert got == [("Claim", "n1", "10.0.1.0/28"), ("Claim", "n1", "fd00::/122")]
+
+    def test_a_list_of_pools_goes_to_the_first_that_can_grow(self) -> None:
+        asked = build.listing("n1", self.gold, {}, pools=(), demand=waiting(3, "gold", "silver"))
+        assert build.actions([self.gold, self.silver], [build.node()], [asked]) == [("Claim", "n1", "10.0.1.0/28")]
+        elsewhere = build.listing("n2", self.gold, {"10.0.1.0/28": 16}, pools=())
+        got = build.actions([self.gold, self.silver], [build.node(), build.node("n2")], [asked, elsewhere])
+        assert got == [("Claim", "n1", "10.0.2.0/28")]
+
+    def test_pods_that_the_last_block_serves_are_not_passed_on(self) -> None:
+        asked = build.listing("n1", self.gold, {"10.0.1.0/28": 0}, pools=(), demand=waiting(14, "gold", "silver"))
+        assert build.actions([self.gold, self.silver], [build.node()], [asked]) == []
+        more = build.listing("n1", self.gold, {"10.0.1.0/28": 0}, pools=(), demand=waiting(15, "gold", "silver"))
+        assert build.actions([self.gold, self.silver], [build.node()], [more]) == [("Claim", "n1", "10.0.2.0/28")]
+
+    def test_a_pool_at_its_cap_cannot_grow(self) -> None:
+        capped = build.pool("gold", "10.0.1.0/24", allocation="Pinned", gateway="None", scaling={"maxBlocksPerNode": 1})
+        asked = build.listing("n1", capped, {"10.0.1.0/28": 16}, pools=(), demand=waiting(1, "gold", "silver"))
+        assert build.actions([capped, self.silver], [build.node()], [asked]) == [("Claim", "n1", "10.0.2.0/28")]
+
+    def test_a_pool_whose_other_family_is_exhausted_cannot_grow(self) -> None:
+        dual = build.pool("gold", "10.0.1.0/24", "fd00::/122", allocation="Pinned", gateway="None")
+        other = build.listing("n2", dual, {"fd00::/122": 1, "10.0.1.0/28": 1}, pools=())
+        asked = build.listing("n1", dual, {}, pools=(), demand=waiting(1, "gold", "silver"))
+        got = build.actions([dual, self.silver], [build.node(), build.node("n2")], [asked, other])
+        assert got == [("Claim", "n1", "10.0.2.0/28")]
+
+    def test_a_draining_block_is_growth_too(self) -> None:
+        asked = build.listing("n1", self.gold, {"10.0.1.0/28": 3}, draining=("10.0.1.0/28",), pools=(), demand=waiting(1, "gold", "silver"))
+        assert build.actions([self.gold, self.silver], [build.node()], [asked]) == [("Undrain", "n1", "10.0.1.0/28")]
+
+    def test_burst_of_a_pinned_pool_is_its_headroom(self) -> None:
+        asked = build.listing("n1", self.silver, {"10.0.2.0/28": 1}, pools=(), demand=(Demand(("silver",), V4, burst=20),))
+        assert build.actions([self.silver], [build.node()], [asked]) == [("Claim", "n1", "10.0.2.16/28")]
+
+    def test_a_name_that_serves_nobody_is_passed_over(self) -> None:
+        off = build.pool("off", "10.0.3.0/24", allocation="Pinned", disabled=True)
+        asked = build.listing("n1", self.gold, {}, pools=(), demand=waiting(1, "no-such", "off", "gold"))
+        assert build.actions([self.gold, off], [build.node()], [asked]) == [("Claim", "n1", "10.0.1.0/28")]
+        assert build.actions([off], [build.node()], [asked]) == []
+
+    def test_naming_an_automatic_pool_uses_the_blocks_of_all(self) -> None:
+        pool = build.pool("default", "10.0.0.0/24")
+        full = {"10.0.0.16/28": 16}
+        room = build.listing("n1", pool, {"10.0.0.16/28": 1}, pools=("default", "x"), demand=waiting(2, "default"))
+        assert [a for a in build.actions([pool], [build.node()], [room]) if a[0] != "SetPools"] == []
+        other = build.pool("other", "10.0.9.0/24", priority=-1)
+        asked = build.listing("n1", pool, full, pools=("default", "other"), demand=waiting(2, "default"))
+        # One block serves the two pods and the headroom of the node.
+        assert build.actions([pool, other], [build.node()], [asked]) == [("Claim", "n1", "10.0.0.0/28")]
+
+
+def test_pods_that_wait_come_before_headroom_elsewhere() -> None:
+    pool = build.pool("default", "10.0.0.0/27", gateway="None")
+    nodes = [build.node("a"), build.node("b"), build.node("c")]
+    waits = build.listing("c", pool, {}, demand=waiting(20))
+    got = build.actions([pool], nodes, [build.nodecidr("a", []), build.nodecidr("b", []), waits])
+    assert got == [("Claim", "c", "10.0.0.0/28"), ("Claim", "c", "10.0.0.16/28")]
+
+
+def test_of_nodes_that_compete_the_one_with_fewest_addresses_is_next() -> None:
+    pool = build.pool("default", "10.0.0.0/26", gateway="None")
+    rich = build.listing("a", pool, {"10.0.0.0/28": 16, "10.0.0.16/28": 16}, demand=waiting(100))
+    poor = build.listing("b", pool, {}, demand=waiting(100))
+    got = build.actions([pool], [build.node("a"), build.node("b")], [rich, poor])
+    assert got == [("Claim", "b", "10.0.0.32/28"), ("Claim", "b", "10.0.0.48/28")]

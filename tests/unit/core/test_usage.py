@@ -1,0 +1,90 @@
+"""What IPPool.status says: counted by arithmetic, checked here by looking at every block."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from podcidr.core.model import Pool
+from podcidr.core.prefix import BITS, Family, Prefix
+from podcidr.core.usage import LARGEST, PoolUsage, saturated, usages
+from tests.property import build
+
+V4 = Family.IPV4
+
+
+def usage(pool: Pool, family: Family = V4) -> PoolUsage:
+    return usages({pool.name: pool}, {}, {})[pool.name, family]
+
+
+CASES = list(
+    product(
+        ("Pool", "Block", "None"),
+        (("10.0.0.0/24", 28), ("10.0.0.0/26", 26), ("10.0.0.0/29", 31), ("10.0.0.0/30", 32), ("10.0.0.0/27", 30), ("fd00::/120", 124)),
+        ((), (0, 0), (1, 1), (0, 17), (2, 14), (3, 3), (0, 255)),
+    )
+)
+
+
+@pytest.mark.parametrize(("gateway", "space", "reserved"), CASES)
+def test_counts_are_what_a_look_at_every_block_finds(gateway: str, space: tuple[str, int], reserved: tuple[int, ...]) -> None:
+    text, length = space
+    cidr = build.prefix(text)
+    ends = [str(Prefix(cidr.family, min(cidr.address + offset, cidr.last), BITS[cidr.family])) for offset in reserved]
+    interval = ["-".join(end.split("/")[0] for end in ends)] if ends else []
+    key = "ipv6" if ":" in text else "ipv4"
+    pool = build.pool("p", **{key: text}, block4=length, block6=length, gateway=gateway, reserved=interval)
+    assert pool.invalid is None
+    found = usage(pool, cidr.family)
+    step = Prefix(cidr.family, 0, length).size
+    each = [pool.addresses(Prefix(cidr.family, address, length)) for address in range(cidr.address, cidr.last + 1, step)]
+    assert found.capacity == sum(each)
+    assert found.reserved == cidr.size - sum(each)
+    assert found.blocks_total == len(each)
+    assert found.blocks_free == sum(usable > 0 for usable in each)
+
+
+def test_claimed_quarantined_and_in_use() -> None:
+    pool = build.pool("p", "10.0.0.0/26", gateway="None")
+    nodecidr = build.listing("n1", pool, {"10.0.0.0/28": (5, 2), "10.0.0.16/28": 8})
+    blocks = [build.block(f"10.0.0.{low}/28", "n1", pool, quarantined=low == 32) for low in (0, 16, 32)]
+    found = usages({"p": pool}, {"n1": nodecidr}, {block.name: block for block in blocks})["p", V4]
+    assert (found.blocks_total, found.blocks_claimed, found.blocks_quarantined, found.blocks_free) == (4, 2, 1, 1)
+    assert (found.capacity, found.reserved, found.in_use, found.cooling, found.free) == (62, 2, 13, 2, 47)
+    assert (found.utilization_percent, found.claimed_percent) == (25, 75)
+
+
+def test_orphans_are_shown_but_take_nothing_of_the_space_that_is_left() -> None:
+    pool = build.pool("p", "10.0.0.0/27", gateway="None")
+    nodecidr = build.listing("n1", pool, {"10.9.0.0/28": 16, "10.0.0.0/28": 1})
+    blocks = [build.block(text, "n1", pool) for text in ("10.9.0.0/28", "10.0.0.0/28")]
+    found = usages({"p": pool}, {"n1": nodecidr}, {block.name: block for block in blocks})["p", V4]
+    assert (found.blocks_claimed, found.blocks_free, found.in_use, found.free) == (2, 1, 17, 29)
+    assert found.utilization_percent == 4
+
+
+def test_blocks_of_an_earlier_pool_of_the_name_are_not_counted() -> None:
+    pool = build.pool("p", "10.0.0.0/27")
+    earlier = replace(pool, uid="earlier")
+    nodecidr = build.listing("n1", earlier, {"10.0.0.0/28": 5})
+    block = build.block("10.0.0.0/28", "n1", earlier)
+    found = usages({"p": pool}, {"n1": nodecidr, "n2": build.nodecidr("n2", [])}, {block.name: block})["p", V4]
+    assert (found.blocks_claimed, found.in_use) == (0, 0)
+
+
+@pytest.mark.parametrize(("taken", "percent"), [(0, 0), (1, 1), (500, 50), (999, 99), (1000, 100), (1200, 100)])
+def test_utilization_is_100_only_when_the_last_address_is_taken(taken: int, percent: int) -> None:
+    found = PoolUsage(capacity=1000, in_use=taken)
+    assert (found.utilization_percent, found.free) == (percent, max(0, 1000 - taken))
+
+
+def test_a_pool_without_capacity() -> None:
+    found = usage(build.pool("p", "10.0.0.0/24", accepted=[]))
+    assert (found.utilization_percent, found.claimed_percent, found.blocks_free, found.capacity) == (0, 0, 0, 0)
+
+
+def test_counts_saturate_at_what_json_keeps_exact() -> None:
+    found = usage(build.pool("p", ipv6="fd00::/48", gateway="None"), Family.IPV6)
+    assert (found.blocks_total, found.capacity) == (2**74, 2**80 - 1)
+    assert saturated(found.capacity) == LARGEST == 2**53 - 1
+    assert saturated(7) == 7

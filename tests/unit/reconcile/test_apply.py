@@ -1,0 +1,131 @@
+"""How a plan is carried out when the API server says no, or nothing: recorded step by step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from podcidr.core.actions import Action, Adopt, Claim, Free, Leave
+from podcidr.core.model import Block, Entry, NodeCIDR, Pool, Snapshot, Space
+from podcidr.core.prefix import Family, block_name, parse_prefix
+from podcidr.kube.errors import AlreadyExists, Conflict, Fenced, Invalid, OutcomeUnknown, Unreachable
+from podcidr.reconcile.apply import Applier, Doubt, Outcome
+
+A, B = parse_prefix("10.64.0.0/28"), parse_prefix("10.64.0.16/28")
+CIDR = parse_prefix("10.64.0.0/24")
+POOL = Pool("default", "pool-uid", 1, {Family.IPV4: Space((CIDR,), 28)}, accepted=frozenset({CIDR}))
+NODE = NodeCIDR("n1", "uid-1", 4, ("default",), (Entry(B, "default", "pool-uid", 1, draining=True),))
+HELD = Block(block_name(B), "block-uid", B, "default", "pool-uid", "n1", "uid-1", resource_version=9)
+SNAPSHOT = Snapshot({"default": POOL}, {}, {"n1": NODE}, {HELD.name: HELD})
+CLAIM = Claim("n1", "", A, "default", "pool-uid", 1)
+LEAVE = Leave("n1", "", B)
+
+
+class Recorded:
+    """Stands where `Writes` does: notes each call, and fails where told."""
+
+    def __init__(self, pools: dict[str, Pool] | None = None, **failures: Exception) -> None:
+        self.calls: list[str] = []
+        self._failures = failures
+        self._pools = {"default": POOL} if pools is None else pools
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def call(*_: Any) -> Any:
+            self.calls.append(name)
+            if name in self._failures:
+                raise self._failures[name]
+            if name == "read_pools":
+                return self._pools
+            return Block(block_name(A), "new-uid", A, "default", "pool-uid", "n1", "uid-1") if name == "create_block" else None
+
+        return call
+
+
+async def carry_out(writes: Recorded, *actions: Action, snapshot: Snapshot = SNAPSHOT) -> Outcome:
+    return await Applier(writes).apply(actions, snapshot)  # type: ignore[arg-type]  # it has what Writes has
+
+
+async def test_enter_creates_then_reads_the_pools_then_patches() -> None:
+    writes = Recorded()
+    outcome = await carry_out(writes, CLAIM)
+    assert writes.calls == ["create_block", "read_pools", "patch_nodecidr"]
+    assert outcome.done == [CLAIM]
+
+
+async def test_leave_patches_then_quarantines() -> None:
+    writes = Recorded()
+    outcome = await carry_out(writes, LEAVE)
+    assert writes.calls == ["patch_nodecidr", "quarantine"]
+    assert outcome.done == [LEAVE]
+
+
+async def test_adopt_touches_what_is_claimed_and_creates_what_is_not() -> None:
+    writes = Recorded()
+    await carry_out(writes, Adopt("n1", "", B, "default", "pool-uid", 1), Adopt("n1", "", A, "default", "pool-uid", 1))
+    assert sorted(writes.calls[:2]) == ["create_block", "touch_block"]
+    assert writes.calls[2:] == ["patch_nodecidr"]
+
+
+async def test_a_name_that_is_taken_is_not_entered() -> None:
+    writes = Recorded(create_block=AlreadyExists("taken"))
+    outcome = await carry_out(writes, CLAIM)
+    assert "patch_nodecidr" not in writes.calls
+    assert writes.calls[1:] == ["read_nodecidr", "read_block"]
+    assert not outcome.unused
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("time-out"), Unreachable("refused")])
+async def test_a_claim_without_an_answer_is_not_entered_even_if_it_was_created(error: Exception) -> None:
+    writes = Recorded(create_block=error)
+    outcome = await carry_out(writes, CLAIM)
+    assert "patch_nodecidr" not in writes.calls
+    assert not outcome.unused, "it may be another attempt's, which entered it: it has to rest"
+
+
+async def test_a_pool_that_changed_after_the_claim_keeps_it_out() -> None:
+    writes = Recorded(pools={})
+    outcome = await carry_out(writes, CLAIM)
+    assert writes.calls == ["create_block", "read_pools"]
+    assert outcome.unused == {"new-uid"}
+
+
+@pytest.mark.parametrize("error", [Conflict("version"), Invalid("test failed")])
+async def test_a_refused_patch_quarantines_nothing_and_knows_the_claim_unused(error: Exception) -> None:
+    writes = Recorded(patch_nodecidr=error)
+    outcome = await carry_out(writes, CLAIM, LEAVE)
+    assert "quarantine" not in writes.calls
+    assert outcome.unused == {"new-uid"}
+    assert outcome.done == []
+
+
+async def test_a_patch_without_an_answer_quarantines_nothing_and_knows_nothing() -> None:
+    writes = Recorded(patch_nodecidr=OutcomeUnknown("time-out"))
+    outcome = await carry_out(writes, CLAIM, LEAVE)
+    assert "quarantine" not in writes.calls
+    assert outcome.unused == set()
+
+
+async def test_an_unsettled_doubt_ends_the_round() -> None:
+    writes = Recorded(patch_nodecidr=OutcomeUnknown("time-out"), read_nodecidr=Unreachable("refused"))
+    with pytest.raises(Doubt):
+        await carry_out(writes, LEAVE)
+
+
+async def test_a_fenced_write_ends_everything() -> None:
+    writes = Recorded(patch_nodecidr=Fenced("not the leader"))
+    with pytest.raises(Fenced):
+        await carry_out(writes, LEAVE, Free("n1", "", A, "u", 1))
+    assert "free" not in writes.calls
+
+
+async def test_a_block_of_another_node_is_taken_off_the_list_but_not_quarantined() -> None:
+    foreign = Block(HELD.name, "block-uid", B, "default", "pool-uid", "n2", "uid-2")
+    writes = Recorded()
+    await carry_out(writes, LEAVE, snapshot=Snapshot({"default": POOL}, {}, {"n1": NODE}, {HELD.name: foreign}))
+    assert writes.calls == ["patch_nodecidr"]
+
+
+async def test_without_a_nodecidr_a_read_makes_sure_that_there_is_none() -> None:
+    writes = Recorded()
+    await carry_out(writes, LEAVE, snapshot=Snapshot({"default": POOL}, {}, {}, {HELD.name: HELD}))
+    assert writes.calls == ["read_nodecidr", "quarantine"]

@@ -1,0 +1,64 @@
+"""When claims are held back, and until when."""
+
+from podcidr.core.model import Node, NodeCIDR, Report
+from podcidr.kube.lease import LeaseHistory
+from podcidr.reconcile.ledger import LedgerWatch
+
+NODES = {"n1": Node("n1", ready=True), "n2": Node("n2", ready=False)}
+
+
+def nodecidr(epoch: int, reported: int | None = None, uid: str = "uid-1") -> NodeCIDR:
+    return NodeCIDR("n1", uid, epoch, report=Report(uid, reported) if reported else None)
+
+
+def test_a_lease_that_was_renewed_lately_is_trusted() -> None:
+    watch = LedgerWatch()
+    watch.judge_lease(LeaseHistory("other", 59), 0)
+    assert watch.why is None
+
+
+def test_a_missing_or_old_lease_is_suspect() -> None:
+    for previous in (None, LeaseHistory("other", 61)):
+        watch = LedgerWatch()
+        watch.judge_lease(previous, 0)
+        assert watch.why
+
+
+def test_only_a_report_of_the_epoch_asked_for_ends_the_wait() -> None:
+    watch = LedgerWatch()
+    watch.suspect("restored", 0)
+    assert watch.to_ask(NODES, {"n1": nodecidr(4, 4)}) == [nodecidr(4, 4)]
+    watch.update(NODES, {"n1": nodecidr(4, 4)}, 1)
+    assert watch.why, "a report from before the question says nothing"
+    watch.asked(nodecidr(5, 4))
+    assert watch.to_ask(NODES, {"n1": nodecidr(5, 4)}) == []
+    watch.update(NODES, {"n1": nodecidr(5, 4)}, 1)
+    assert watch.why
+    watch.update(NODES, {"n1": nodecidr(5, 5)}, 1)
+    assert watch.why is None
+
+
+def test_a_nodecidr_made_again_is_asked_anew() -> None:
+    watch = LedgerWatch()
+    watch.suspect("restored", 0)
+    watch.asked(nodecidr(5))
+    assert watch.to_ask(NODES, {"n1": nodecidr(1, uid="uid-2")})
+    watch.update(NODES, {"n1": nodecidr(9, 9, uid="uid-2")}, 1)
+    assert watch.why
+
+
+def test_silent_nodes_are_waited_for_two_minutes_and_named() -> None:
+    watch = LedgerWatch()
+    watch.suspect("restored", 0)
+    watch.update(NODES, {}, 119)
+    assert watch.why
+    watch.update(NODES, {}, 120)
+    assert watch.why is None
+    assert watch.silent == ("n1",)
+
+
+def test_nodes_that_are_not_ready_are_not_waited_for() -> None:
+    watch = LedgerWatch()
+    watch.suspect("restored", 0)
+    watch.update({"n2": NODES["n2"]}, {}, 1)
+    assert watch.why is None

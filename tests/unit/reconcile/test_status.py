@@ -1,0 +1,72 @@
+"""IPPool.status: conditions keep their transition times, counts saturate, the forecast is a straight line."""
+
+from typing import Any
+
+from podcidr.core.acceptance import Refusal
+from podcidr.core.model import Pool, Space
+from podcidr.core.prefix import Family, parse_prefix
+from podcidr.core.usage import PoolUsage
+from podcidr.reconcile.forecast import Forecast
+from podcidr.reconcile.status import PoolView, changed_conditions, pool_status
+
+CIDR = parse_prefix("10.64.0.0/24")
+POOL = Pool("default", "uid", 3, {Family.IPV4: Space((CIDR,), 28)})
+
+
+def view(usage: PoolUsage | None = None, **more: Any) -> PoolView:
+    usage = usage or PoolUsage(capacity=250, blocks_total=16, blocks_claimed=4)
+    return PoolView(POOL, {Family.IPV4: usage}, (CIDR,), **more)
+
+
+def condition(status: dict[str, Any], kind: str) -> dict[str, str]:
+    found: dict[str, str] = next(c for c in status["conditions"] if c["type"] == kind)
+    return found
+
+
+def test_a_condition_keeps_its_transition_time_until_its_status_turns() -> None:
+    first = pool_status(view(), {}, "T1")
+    same = pool_status(view(), first, "T2")
+    full = pool_status(view(usage=PoolUsage(capacity=250, blocks_total=16, blocks_claimed=16)), same, "T3")
+    assert condition(same, "Exhausted")["lastTransitionTime"] == "T1"
+    assert condition(full, "Exhausted")["lastTransitionTime"] == "T3"
+    assert condition(full, "Accepted")["lastTransitionTime"] == "T1"
+    assert [c["type"] for c in changed_conditions(same["conditions"], full["conditions"])] == ["NearExhaustion", "Exhausted"]
+
+
+def test_refused_cidrs_name_both_pools_and_the_remedy() -> None:
+    refusal = Refusal(CIDR, parse_prefix("10.64.0.0/16"), "old")
+    accepted = condition(pool_status(view(refused=(refusal,)), {}, "T"), "Accepted")
+    assert accepted["reason"] == "CIDROverlap"
+    assert accepted["message"] == "CIDR 10.64.0.0/24 overlaps 10.64.0.0/16 of IPPool old; remove it here or there"
+
+
+def test_import_pending_names_at_most_five_nodes() -> None:
+    nodes = tuple(f"n{number}" for number in range(9))
+    accepted = condition(pool_status(view(waiting=(CIDR,), waiting_for=nodes), {}, "T"), "Accepted")
+    assert accepted["reason"] == "ImportPending"
+    assert accepted["message"].endswith("n0, n1, n2, n3, n4 and 4 more")
+
+
+def test_what_no_longer_applies_is_removed() -> None:
+    old = pool_status(view(seconds_to_exhaustion=60), {}, "T")
+    new = pool_status(view(), old, "T")
+    assert old["forecast"] == {"secondsToExhaustion": 60}
+    assert new["forecast"] is None
+
+
+def test_forecast_of_a_pool_that_loses_one_block_a_minute() -> None:
+    forecast = Forecast()
+    for minute in range(10):
+        forecast.add(minute * 60.0, 30 - minute)
+    assert forecast.seconds_to_exhaustion() == 21 * 60
+
+
+def test_no_forecast_from_little_or_for_a_pool_that_does_not_fill() -> None:
+    forecast = Forecast()
+    for minute in range(4):
+        forecast.add(minute * 60.0, 30 - minute)
+    assert forecast.seconds_to_exhaustion() is None
+    steady = Forecast()
+    for minute in range(10):
+        steady.add(minute * 60.0, 30)
+    assert steady.seconds_to_exhaustion() is None
