@@ -51,12 +51,14 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
 	@cd plugin && test -z "$$(gofmt -l .)" || { echo "gofmt -w plugin"; exit 1; }
 	@cd plugin && go vet ./... && go tool staticcheck ./...
 
-generate: $(STAMP) ## write crds/, charts/podcidr/crds and deploy/podcidr.yaml anew
+generate: $(STAMP) ## write crds/, charts/podcidr/crds, deploy/podcidr.yaml and docs/cli.md anew
 	@$(PY) -m podcidr.api.crd --out crds
+	@$(PY) -m podcidr.cli.page docs/cli.md
 	@python3 tools/render.py
 
 check-generate: $(STAMP) ## fail if a generated file is not what generate writes
 	@$(PY) -m podcidr.api.crd --out crds --check
+	@$(PY) -m podcidr.cli.page --check docs/cli.md
 	@python3 tools/render.py --check
 
 bench: bench-plan bench-latency bench-smoke ## all benchmarks
