@@ -1,6 +1,6 @@
 """How long one plan takes: 5,000 nodes and 25,000 blocks, settled and with growth. The bar is one second of CPU: it does nothing else.
 
-    python bench/plan.py [--write]
+python bench/plan.py [--write]
 """
 
 import argparse

@@ -75,9 +75,7 @@ def listing(name: str, pool: Pool, used: Used, *, draining: tuple[str, ...] = ()
     return replace(bare, report=report(bare, used, **reported))
 
 
-def snapshot(
-    pools: list[Pool], nodes: list[Node], nodecidrs: list[NodeCIDR], blocks: list[Block] | None = None, **values: Any
-) -> Snapshot:
+def snapshot(pools: list[Pool], nodes: list[Node], nodecidrs: list[NodeCIDR], blocks: list[Block] | None = None, **values: Any) -> Snapshot:
     """Without `blocks`: an IPBlock for each listed one. A leader that has watched for long, unless memory says else."""
     if blocks is None:
         by_name = {pool.name: pool for pool in pools}

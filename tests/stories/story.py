@@ -202,9 +202,7 @@ class Story:
         obj = self._get(target if what == "uid" else f"nodecidr/{target}")
         return str(obj["metadata"]["uid"] if what == "uid" else obj["spec"]["epoch"])
 
-    async def _await(
-        self, condition: Callable[[], bool] | Callable[[], Awaitable[bool]], what: str | Callable[[], str | None]
-    ) -> None:
+    async def _await(self, condition: Callable[[], bool] | Callable[[], Awaitable[bool]], what: str | Callable[[], str | None]) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             held = condition()

@@ -206,8 +206,7 @@ def _readable_report(status: JSON) -> Report:
         epoch=status.get("observedEpoch", 0),
         blocks={_prefix(b["cidr"]): Usage(b.get("inUse", 0), b.get("cooling", 0)) for b in status.get("blocks", ())},
         demand=tuple(
-            Demand(tuple(d.get("pools", ())), Family(d["family"]), d.get("pending", 0), d.get("burst", 0))
-            for d in status.get("demand", ())
+            Demand(tuple(d.get("pools", ())), Family(d["family"]), d.get("pending", 0), d.get("burst", 0)) for d in status.get("demand", ())
         ),
         host_network_pods=status.get("hostNetworkPods", 0),
         reported_at=status.get("reportedAt", ""),

@@ -107,9 +107,7 @@ def serves(pool: Pool, node: Node | None) -> bool:
     return node is not None and pool.node_selector.matches(node.labels)
 
 
-def _class_of(
-    entry: Entry, draft: Draft, snapshot: Snapshot, found: dict[Key, NodeClass], report: Report | None
-) -> NodeClass:
+def _class_of(entry: Entry, draft: Draft, snapshot: Snapshot, found: dict[Key, NodeClass], report: Report | None) -> NodeClass:
     pool = snapshot.pools[entry.pool]
     key = Key(draft.name, pool.name if pool.pinned else AUTOMATIC, entry.prefix.family)
     if key not in found:
@@ -127,7 +125,11 @@ def add_entry(group: NodeClass, entry: Entry, pool: Pool, report: Report | None)
 
 
 def _add_demand(
-    demand: Demand, draft: Draft, snapshot: Snapshot, found: dict[Key, NodeClass], report: Report | None,
+    demand: Demand,
+    draft: Draft,
+    snapshot: Snapshot,
+    found: dict[Key, NodeClass],
+    report: Report | None,
     can_grow: CanGrow,
 ) -> None:
     automatic = Key(draft.name, AUTOMATIC, demand.family)

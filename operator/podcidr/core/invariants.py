@@ -81,9 +81,7 @@ def _wider(prefix: Prefix, lengths: Iterable[tuple[Family, int]]) -> Iterator[Pr
             yield Prefix(family, prefix.address >> shift << shift, length)
 
 
-def _overlaps(
-    prefixes: Iterable[Prefix], listed: Mapping[Prefix, list[str]], blocks: Mapping[str, Block]
-) -> Iterable[Violation]:
+def _overlaps(prefixes: Iterable[Prefix], listed: Mapping[Prefix, list[str]], blocks: Mapping[str, Block]) -> Iterable[Violation]:
     """Blocks of different lengths over the same addresses, one of them listed. Sorted, a block comes after those around it."""
     around: list[Prefix] = []
     for prefix in sorted(prefixes):

@@ -104,5 +104,3 @@ def _grow(snapshot: Snapshot, drafts: dict[str, Draft]) -> tuple[list[NodeClass]
         group.grew = group.key.node in adopting
     growth.grow(sorted((group for group in groups if not group.grew), key=lambda group: not group.shares_blocks))
     return groups, growth
-
-

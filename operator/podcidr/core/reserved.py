@@ -18,9 +18,9 @@ class Interval(NamedTuple):
 class Intervals:
     """An immutable set of addresses of one family.
 
-        |--a--|   |-b-|          given, in any order, overlapping or touching
-      |---|             |--c--|
-      |=======|   |===|=|=====|  kept: sorted, disjoint, merged where they touch
+      |--a--|   |-b-|          given, in any order, overlapping or touching
+    |---|             |--c--|
+    |=======|   |===|=|=====|  kept: sorted, disjoint, merged where they touch
     """
 
     def __init__(self, intervals: Iterable[Interval] = ()) -> None:

@@ -14,7 +14,10 @@ from .prefix import Family
 
 
 def shrink(
-    groups: Iterable[NodeClass], drafts: Mapping[str, Draft], snapshot: Snapshot, now: float,
+    groups: Iterable[NodeClass],
+    drafts: Mapping[str, Draft],
+    snapshot: Snapshot,
+    now: float,
     scarce: set[tuple[str, Family]],
 ) -> None:
     """Drain what each class can spare; blocks prove empty only by a report of the present epoch."""

@@ -56,7 +56,7 @@ class Vacancy:
                     foreign.append(Interval(prefix.address, prefix.last))
         self._foreign = Intervals(foreign)  # blocks of another length, use outside blocks: bar whatever they reach into
         self._barred = Intervals([*foreign, *pool.reserved.get(family, Intervals())])
-        self._low = [cidr.address for cidr in self._cidrs]      # below these nothing is free
+        self._low = [cidr.address for cidr in self._cidrs]  # below these nothing is free
         self._low_pairs = [cidr.address for cidr in self._cidrs]  # below these no pair is free
 
     def best(self, routes: Collection[Prefix]) -> Prefix | None:

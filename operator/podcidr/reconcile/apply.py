@@ -70,9 +70,7 @@ class Applier:
         await self._each(lambda a, o: self._delete_nodecidr(a, snapshot, o), _of(DeleteNodeCIDR, actions), outcome)
         return outcome
 
-    async def _each(
-        self, step: Callable[[A, Outcome], Awaitable[None]], actions: Iterable[A], outcome: Outcome
-    ) -> None:
+    async def _each(self, step: Callable[[A, Outcome], Awaitable[None]], actions: Iterable[A], outcome: Outcome) -> None:
         await self._all(self._guarded(step, action, outcome) for action in actions)
 
     async def _all(self, steps: Iterable[Awaitable[None]]) -> None:

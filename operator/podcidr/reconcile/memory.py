@@ -36,9 +36,7 @@ class LeaderMemory:
         present = {block.uid: block for block in blocks.values()}
         self.unused &= present.keys()
         resting = {uid: block for uid, block in present.items() if block.quarantined}
-        self.quarantined_since = {
-            uid: self.quarantined_since.get(uid, now - self._rested_seconds(block)) for uid, block in resting.items()
-        }
+        self.quarantined_since = {uid: self.quarantined_since.get(uid, now - self._rested_seconds(block)) for uid, block in resting.items()}
         names = {*nodecidrs, *(block.node for block in blocks.values())} - nodes.keys()
         self._gone = {name: self._absent(name, nodecidrs.get(name), now) for name in names}
 

@@ -43,9 +43,7 @@ def test_it_grows_to_the_target_in_one_round_and_says_why() -> None:
     nodecidr = build.listing("n1", pool, {"10.0.0.16/28": (14, 1)}, demand=waiting(30))
     planned = plan(build.snapshot([pool], [build.node()], [nodecidr]), build.NOW)
     assert build.short(planned) == [("Claim", "n1", "10.0.0.0/28"), ("Claim", "n1", "10.0.0.32/28"), ("Claim", "n1", "10.0.0.48/28")]
-    assert planned.actions[0].reason == (
-        "the automatic pools: 14 in use, 1 cooling, 30 pending; target 53, capacity 16 (ipv4)"
-    )
+    assert planned.actions[0].reason == ("the automatic pools: 14 in use, 1 cooling, 30 pending; target 53, capacity 16 (ipv4)")
 
 
 def test_the_same_report_twice_grows_once() -> None:

@@ -90,4 +90,3 @@ def test_pending_counts_for_the_family_that_is_short() -> None:
     assert planned.targets == {KEY: 11, Key("n1", AUTOMATIC, Family.IPV6): 71}
     assert planned.pending == {Key("n1", AUTOMATIC, Family.IPV6): 60}
     assert build.short(planned) == [("Claim", "n1", "fd00::40/122")]
-
