@@ -148,8 +148,9 @@ async def test_operator_agent_and_plugin_leave_nothing_to_complain_about(cluster
     }
     await cluster.api.create(f"{APIS}/ippools", pool)
     machines = [await cluster.add_machine(name) for name in ("n1", "n2")]
-    for machine in machines:
+    for machine in machines:  # all of them first: where the Lease was missing, claims wait for every Ready node's report
         await machine.start_agent()
+    for machine in machines:
         for number in range(3):
             await machine.start_pod("default", f"{machine.name}-{number}")
     dirs = [f"--state-dir={machine.state_dir}" for machine in machines]

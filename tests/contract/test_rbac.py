@@ -18,6 +18,7 @@ from podcidr.kube.credentials import load
 from podcidr.kube.errors import Forbidden
 from podcidr.kube.transport import AiohttpTransport
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.reset import reset
 
 pytestmark = pytest.mark.cluster
 
@@ -89,6 +90,7 @@ def lease(name: str) -> Object:
 
 @pytest.fixture(scope="module")
 def accounts(control_plane: ControlPlane) -> Iterator[Accounts]:
+    reset(control_plane)
     control_plane.install_crds(ROOT / "crds")
     control_plane.apply(ROOT / "deploy" / "podcidr.yaml")
     asyncio.run(populate(control_plane.admin_kubeconfig))

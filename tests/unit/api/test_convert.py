@@ -130,6 +130,16 @@ class TestNode:
         obj = {"metadata": {"name": "n1", "labels": {"a": "b"}}, "status": {"conditions": conditions}}
         assert convert.node(obj) == Node("n1", {"a": "b"}, None, ready)
 
+    def test_its_own_addresses(self) -> None:
+        addresses = [
+            {"type": "InternalIP", "address": "10.1.2.3"},
+            {"type": "ExternalIP", "address": "2001:db8::9"},
+            {"type": "InternalIP", "address": "not yet"},
+            {"type": "Hostname", "address": "10.9.9.9"},
+        ]
+        found = convert.node({"metadata": {"name": "n1"}, "status": {"addresses": addresses}}).addresses
+        assert found == (parse_prefix("10.1.2.3/32"), parse_prefix("2001:db8::9/128"))
+
 
 class TestNodeCIDR:
     spec: ClassVar[dict[str, Any]] = {
