@@ -4,10 +4,13 @@ package ipam
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 
+	"github.com/containernetworking/cni/pkg/ns"
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"podcidr.io/plugin/internal/cni"
 	"podcidr.io/plugin/internal/config"
 	"podcidr.io/plugin/internal/fault"
 	"podcidr.io/plugin/internal/state"
@@ -16,18 +19,18 @@ import (
 // adding is one ADD.
 type adding struct {
 	config *config.Config
-	call   *cni.Call
+	args   *skel.CmdArgs
 	dir    state.Dir
-	key    state.Key
+	key    string
+	pod    state.Pod
 	view   *state.View
 	mark   *state.Mark
-	queue  *queue
 	why    string // nothing was assigned at the last attempt
 }
 
 // Add assigns an address of each family, waiting for one if need be, and prints them.
-func Add(call *cni.Call) error {
-	a, err := newAdding(call)
+func Add(args *skel.CmdArgs) error {
+	a, err := newAdding(args)
 	if err != nil {
 		return err
 	}
@@ -35,33 +38,51 @@ func Add(call *cni.Call) error {
 	if err != nil {
 		return err
 	}
-	return cni.Print(result.Text(call.Version))
+	return types.PrintResult(result, a.config.CNIVersion)
 }
 
-func newAdding(call *cni.Call) (*adding, error) {
-	conf, err := config.Parse(call)
+func newAdding(args *skel.CmdArgs) (*adding, error) {
+	conf, err := config.Parse(args.StdinData)
 	if err != nil {
 		return nil, err
 	}
-	if !call.NetnsOverride && call.SameNetns() { // asked before assigning, lest an address go to a container that gets none
-		return nil, fault.New(fault.InvalidNetns, "CNI_NETNS: %s is the plugin's own network namespace; give the container's", call.Netns)
+	pod, err := config.ParseArgs(args.Args)
+	if err != nil {
+		return nil, err
 	}
-	a := &adding{config: conf, call: call, dir: state.Dir(conf.StateDir), key: keyOf(call)}
-	a.view = a.dir.NewView(conf.Pod.Namespace)
-	a.mark = a.dir.NewMark(a.key.String(), conf.Pod)
-	a.queue = &queue{dir: a.dir, mark: a.mark}
+	if err := checkNetns(args); err != nil {
+		return nil, err
+	}
+	a := &adding{config: conf, args: args, dir: state.Dir(conf.StateDir), pod: pod, key: keyOf(conf.Network, args)}
+	a.view = a.dir.NewView(pod.Namespace)
+	a.mark = a.dir.NewMark(a.key, pod)
 	return a, nil
 }
 
-func keyOf(call *cni.Call) state.Key {
-	return state.Key{Network: call.Network, Container: call.Container, Interface: call.Interface}
+func keyOf(network string, args *skel.CmdArgs) string {
+	return state.Key{Network: network, Container: args.ContainerID, Interface: args.IfName}.String()
+}
+
+// checkNetns asks before assigning what skel asks after it, when the address is already gone.
+func checkNetns(args *skel.CmdArgs) error {
+	if args.NetnsOverride == "1" || strings.EqualFold(args.NetnsOverride, "true") {
+		return nil
+	}
+	same, err := ns.CheckNetNS(args.Netns)
+	if err != nil {
+		return err
+	}
+	if same {
+		return fault.New(types.ErrInvalidNetNS, "CNI_NETNS: %s is the plugin's own network namespace; give the container's", args.Netns)
+	}
+	return nil
 }
 
 // attempt takes the lock and assigns, or says why not. A nil result without an error means: wait. last takes the mark away.
-func (a *adding) attempt(last bool) (result *cni.Result, err error) {
+func (a *adding) attempt(last bool) (result *types100.Result, err error) {
 	unlock, err := a.dir.Lock()
 	if errors.Is(err, state.ErrNoDir) {
-		return nil, a.dir.NoDirError(fault.TryAgainLater)
+		return nil, a.dir.NoDirError(types.ErrTryAgainLater)
 	}
 	if err != nil {
 		return nil, err
@@ -95,35 +116,30 @@ func (a *adding) tolerate(err error) error {
 }
 
 func (a *adding) withdrawn() error {
-	return fault.New(fault.TryAgainLater, "DEL, GC or a newer ADD for container %s, interface %s ended this ADD while it waited; nothing was assigned", a.call.Container, a.call.Interface)
+	return fault.New(types.ErrTryAgainLater, "DEL, GC or a newer ADD for container %s, interface %s ended this ADD while it waited; nothing was assigned", a.args.ContainerID, a.args.IfName)
 }
 
 // again gives the result of an earlier ADD of the same interface. A damaged one of a crash is cleared away.
-func (a *adding) again() (*cni.Result, error) {
-	key := a.key.String()
-	record, err := a.dir.ReadAttachment(key)
+func (a *adding) again() (*types100.Result, error) {
+	record, err := a.dir.ReadAttachment(a.key)
 	if record == nil || err != nil {
 		return nil, err
 	}
 	if !a.dir.Complete(record) {
-		return nil, a.dir.Release(key, record)
+		return nil, a.dir.Release(a.key, record)
 	}
-	if record.Result == nil {
-		return nil, fault.New(fault.DecodingFailure, "%s: result: missing, for the agent recovered this record without it; a DEL of this interface clears it", a.dir.AttachmentPath(key))
+	result, err := types100.NewResult(record.Result)
+	if err != nil {
+		return nil, fault.New(types.ErrDecodingFailure, "%s: result: %v; a DEL of this interface clears it", a.dir.AttachmentPath(a.key), err)
 	}
-	for _, wanted := range a.config.Wanted {
-		if !slices.ContainsFunc(record.IPs, func(held state.Held) bool { return held.Address == wanted.Address }) {
-			return nil, fault.New(fault.InvalidConfig, "%s: %s: this interface has other addresses already; DEL it first", wanted.Field, wanted.Address)
-		}
-	}
-	return record.Result, nil
+	return result.(*types100.Result), nil
 }
 
 // assignOrWait chooses and claims; without an address it leaves a mark, unless this was the last attempt.
-func (a *adding) assignOrWait(last bool) (*cni.Result, error) {
-	pools, err := poolsFor(a.view, a.config.Pod, a.config.PodPools)
+func (a *adding) assignOrWait(last bool) (*types100.Result, error) {
+	pools, err := poolsFor(a.view, a.pod, a.config.PodPools)
 	if errors.Is(err, errNamespaceUnknown) {
-		a.why = fmt.Sprintf("namespace %s is not known on this node yet: the podcidr agent has not seen it", a.config.Pod.Namespace)
+		a.why = fmt.Sprintf("namespace %s is not known on this node yet: the podcidr agent has not seen it", a.pod.Namespace)
 		return nil, a.leaveMark(last, nil, nil)
 	}
 	if err != nil {
@@ -134,15 +150,10 @@ func (a *adding) assignOrWait(last bool) (*cni.Result, error) {
 		return nil, err
 	}
 	defer index.Close()
-	a.queue.join()
-	want := wish{a.config.Wanted, a.queue}
-	if err := want.possible(pools); err != nil {
-		return nil, err
-	}
 	for {
-		best, short := want.choose(pools, index, state.Now())
+		best, short := choose(pools, index, state.Now())
 		if best == nil {
-			a.why = a.explain(pools, index)
+			a.why = "no free address; pools tried: " + a.explain(pools, index)
 			return nil, a.leaveMark(last, names(pools), short)
 		}
 		result, err := a.claim(best, index)
@@ -164,16 +175,9 @@ func (a *adding) openIndex() (*state.Index, error) {
 
 func (a *adding) explain(pools []*state.Pool, index *state.Index) string {
 	if len(pools) == 0 {
-		return "no free address; pools tried: none, for neither the node nor the namespace has any"
+		return "none, for neither the node nor the namespace has any"
 	}
-	text := "no free address; pools tried: " + describe(pools, index, state.Now())
-	for _, wanted := range a.config.Wanted {
-		text += fmt.Sprintf("; %s: %s is held by another, or cooling", wanted.Field, wanted.Address)
-	}
-	if ahead := len(a.queue.ahead); ahead > 0 && a.config.Wanted == nil {
-		text += fmt.Sprintf("; up to %d ADDs have waited longer and come first", ahead)
-	}
-	return text
+	return describe(pools, index, state.Now())
 }
 
 func (a *adding) leaveMark(last bool, pools, short []string) error {
@@ -192,16 +196,23 @@ func names(pools []*state.Pool) []string {
 }
 
 // claim assigns what was chosen. On ErrHeld the index knows better now.
-func (a *adding) claim(best *choice, index *state.Index) (*cni.Result, error) {
+func (a *adding) claim(best *choice, index *state.Index) (*types100.Result, error) {
+	result := a.resultOf(best)
+	printed, err := result.MarshalJSON()
+	if err != nil {
+		return nil, fault.New(types.ErrInternal, "encoding the result: %v", err)
+	}
 	record := &state.Attachment{
-		StateID: a.view.StateID, Key: a.key, Netns: a.call.Netns, Pod: a.config.Pod, AssignedAt: state.Now(), Result: a.resultOf(best),
+		Version: state.Version, StateID: a.view.StateID,
+		Network: a.config.Network, Container: a.args.ContainerID, Interface: a.args.IfName, Netns: a.args.Netns,
+		Pod: a.pod, AssignedAt: state.Now(), Result: printed,
 	}
 	for _, one := range best.addresses {
 		record.IPs = append(record.IPs, state.Held{
 			Address: one.address, Pool: best.pool.Name, Block: one.block.Prefix, CooldownSeconds: best.pool.CooldownSeconds,
 		})
 	}
-	taken, err := a.dir.Assign(record, index)
+	taken, err := a.dir.Assign(a.key, record, index)
 	switch {
 	case errors.Is(err, state.ErrHeld):
 		index.Set(taken, state.EntryHeld)
@@ -211,5 +222,5 @@ func (a *adding) claim(best *choice, index *state.Index) (*cni.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return record.Result, nil
+	return result, nil
 }

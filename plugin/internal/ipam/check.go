@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
 
 	"podcidr.io/plugin/internal/config"
 	"podcidr.io/plugin/internal/fault"
@@ -12,7 +15,7 @@ import (
 )
 
 // Check says whether the interface still holds what ADD printed. It takes no lock: a runtime calls nothing else for the container meanwhile.
-func Check(args *cni.Call) error {
+func Check(args *skel.CmdArgs) error {
 	conf, err := config.ParseLenient(args.StdinData)
 	if conf == nil {
 		return err
@@ -23,7 +26,7 @@ func Check(args *cni.Call) error {
 		return err
 	}
 	if record == nil {
-		return fault.New(fault.UnknownContainer, "container %s, interface %s: %s does not exist: nothing is assigned to it; recreate the pod", args.Container, args.Interface, dir.AttachmentPath(key))
+		return fault.New(types.ErrUnknownContainer, "container %s, interface %s: %s does not exist: nothing is assigned to it; recreate the pod", args.ContainerID, args.IfName, dir.AttachmentPath(key))
 	}
 	previous, err := previousAddresses(args.StdinData)
 	if err != nil {
@@ -44,23 +47,23 @@ func Check(args *cni.Call) error {
 func previousAddresses(stdin []byte) ([]netip.Addr, error) {
 	conf := &types.PluginConf{}
 	if err := json.Unmarshal(stdin, conf); err != nil {
-		return nil, fault.New(fault.DecodingFailure, "network configuration: %v", err)
+		return nil, fault.New(types.ErrDecodingFailure, "network configuration: %v", err)
 	}
 	if conf.RawPrevResult == nil {
-		return nil, fault.New(fault.InvalidConfig, "prevResult: missing; CHECK needs the result of ADD")
+		return nil, fault.New(types.ErrInvalidNetworkConfig, "prevResult: missing; CHECK needs the result of ADD")
 	}
 	if err := version.ParsePrevResult(conf); err != nil {
-		return nil, fault.New(fault.DecodingFailure, "prevResult: %v", err)
+		return nil, fault.New(types.ErrDecodingFailure, "prevResult: %v", err)
 	}
 	addresses, err := addressesOf(conf.PrevResult)
 	if err != nil {
-		return nil, fault.New(fault.DecodingFailure, "prevResult: %v", err)
+		return nil, fault.New(types.ErrDecodingFailure, "prevResult: %v", err)
 	}
 	return addresses, nil
 }
 
 // Status fails only where no ADD can ever succeed before an agent comes. Never for exhaustion: the node would be taken for not ready, and its pods evicted.
-func Status(args *cni.Call) error {
+func Status(args *skel.CmdArgs) error {
 	conf, err := config.ParseLenient(args.StdinData)
 	if conf == nil {
 		return err
@@ -69,5 +72,5 @@ func Status(args *cni.Call) error {
 	if dir.Ready() {
 		return nil
 	}
-	return dir.NoDirError(fault.NotAvailable)
+	return dir.NoDirError(types.ErrPluginNotAvailable)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containernetworking/cni/pkg/types"
 
 	"podcidr.io/plugin/internal/fault"
 	"podcidr.io/plugin/internal/state"
@@ -21,7 +22,7 @@ func poolsFor(view *state.View, pod state.Pod, podPools []string) ([]*state.Pool
 		case view.Namespace == nil:
 			return nil, errNamespaceUnknown
 		case view.Namespace.Error != "":
-			return nil, fault.New(fault.InvalidConfig, "%s", view.Namespace.Error)
+			return nil, fault.New(types.ErrInvalidNetworkConfig, "%s", view.Namespace.Error)
 		case view.Namespace.Pools != nil:
 			allowed = *view.Namespace.Pools
 		}
@@ -30,7 +31,7 @@ func poolsFor(view *state.View, pod state.Pod, podPools []string) ([]*state.Pool
 	if podPools != nil {
 		for _, name := range podPools {
 			if !slices.Contains(allowed, name) {
-				return nil, fault.New(fault.InvalidConfig,
+				return nil, fault.New(types.ErrInvalidNetworkConfig,
 					"pod annotation podcidr.io/pools: %q: namespace %q may use only %s; name one of these, or pin the namespace to the pool", name, pod.Namespace, list(allowed))
 			}
 		}
@@ -40,7 +41,7 @@ func poolsFor(view *state.View, pod state.Pod, podPools []string) ([]*state.Pool
 	for i, name := range names {
 		pool := view.Allocation.Pools[name]
 		if pool == nil {
-			return nil, fault.New(fault.InvalidConfig, "pool %q, wanted for namespace %q, does not exist on this node; create the IPPool, or correct the annotation podcidr.io/pools", name, pod.Namespace)
+			return nil, fault.New(types.ErrInvalidNetworkConfig, "pool %q, wanted for namespace %q, does not exist on this node; create the IPPool, or correct the annotation podcidr.io/pools", name, pod.Namespace)
 		}
 		pools[i] = pool
 	}

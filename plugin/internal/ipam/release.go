@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
 
 	"podcidr.io/plugin/internal/config"
 	"podcidr.io/plugin/internal/fault"
@@ -15,7 +17,7 @@ import (
 
 // Del frees what the interface holds and succeeds whatever it finds: a runtime that sees a DEL fail may never call again.
 // Only when the lock can't be had it says "later", for nothing has been looked at then.
-func Del(args *cni.Call) error {
+func Del(args *skel.CmdArgs) error {
 	conf, err := config.ParseLenient(args.StdinData)
 	note("configuration", err)
 	if conf == nil {
@@ -33,7 +35,7 @@ func Del(args *cni.Call) error {
 
 func unlessBusy(err error) error {
 	var cniError *types.Error
-	if errors.As(err, &cniError) && cniError.Code == fault.TryAgainLater {
+	if errors.As(err, &cniError) && cniError.Code == types.ErrTryAgainLater {
 		return err
 	}
 	if !errors.Is(err, state.ErrNoDir) {
@@ -68,7 +70,7 @@ type collecting struct {
 }
 
 // GC frees what this network holds and the runtime does not list. What was assigned after it began can't be in the list.
-func GC(args *cni.Call) error {
+func GC(args *skel.CmdArgs) error {
 	conf, err := config.ParseLenient(args.StdinData)
 	if conf == nil {
 		return err
@@ -88,10 +90,10 @@ func validKeys(network string, stdin []byte) (map[string]bool, error) {
 		Older json.RawMessage `json:"cni.dev/attachments"`
 	}
 	if err := json.Unmarshal(stdin, &lists); err != nil {
-		return nil, fault.New(fault.DecodingFailure, "network configuration: %v", err)
+		return nil, fault.New(types.ErrDecodingFailure, "network configuration: %v", err)
 	}
 	if lists.Valid == nil && lists.Older == nil {
-		return nil, fault.New(fault.InvalidConfig, "cni.dev/valid-attachments: missing; give the list, empty if nothing is valid. Nothing was freed")
+		return nil, fault.New(types.ErrInvalidNetworkConfig, "cni.dev/valid-attachments: missing; give the list, empty if nothing is valid. Nothing was freed")
 	}
 	valid := map[string]bool{}
 	for _, raw := range []json.RawMessage{lists.Valid, lists.Older} {
@@ -100,10 +102,10 @@ func validKeys(network string, stdin []byte) (map[string]bool, error) {
 			continue
 		}
 		if err := json.Unmarshal(raw, &attachments); err != nil {
-			return nil, fault.New(fault.InvalidConfig, "cni.dev/valid-attachments: %s: %v. Nothing was freed", raw, err)
+			return nil, fault.New(types.ErrInvalidNetworkConfig, "cni.dev/valid-attachments: %s: %v. Nothing was freed", raw, err)
 		}
 		for _, a := range attachments {
-			valid[state.Key{Network: network, Container: a.Container, Interface: a.Interface}.String()] = true
+			valid[state.Key{Network: network, Container: a.ContainerID, Interface: a.IfName}.String()] = true
 		}
 	}
 	return valid, nil
@@ -126,7 +128,7 @@ func (gc *collecting) run() error {
 		}
 	}
 	if len(failed) > 0 {
-		return fault.New(fault.IOFailure, "%v", errors.Join(failed...))
+		return fault.New(types.ErrIOFailure, "%v", errors.Join(failed...))
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"podcidr.io/plugin/internal/fault"
 	"podcidr.io/plugin/internal/state"
@@ -14,7 +16,7 @@ import (
 const tick = 50 * time.Millisecond
 
 // run tries at once, and then whenever there is a reason to.
-func (a *adding) run() (*cni.Result, error) {
+func (a *adding) run() (*types100.Result, error) {
 	start := time.Now()
 	deadline := start.Add(a.config.Wait)
 	result, err := a.attempt(a.config.Wait == 0)
@@ -40,7 +42,7 @@ func (a *adding) run() (*cni.Result, error) {
 			return result, err
 		}
 	}
-	return nil, fault.New(fault.TryAgainLater, "%s; waited %v (ipam.waitSeconds), the runtime tries again", a.why, a.config.Wait)
+	return nil, fault.New(types.ErrTryAgainLater, "%s; waited %v (ipam.waitSeconds), the runtime tries again", a.why, a.config.Wait)
 }
 
 // jittered spreads those who wait, lest all look at the same instant.
