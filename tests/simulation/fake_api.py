@@ -166,7 +166,7 @@ class FakeApi:
     def _create(self, target: Target, body: Object) -> Stored:
         metadata = body["metadata"]
         if metadata.get("resourceVersion"):
-            raise Refused(400, "BadRequest", "resourceVersion should not be set on objects to be created")
+            raise Refused(500, "InternalError", "resourceVersion should not be set on objects to be created")
         key = f"{target.namespace}/{metadata['name']}" if target.namespace else metadata["name"]
         body = defaulted(target.plural, body)
         if target.plural in STATUS_KINDS:
