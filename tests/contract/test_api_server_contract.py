@@ -171,7 +171,7 @@ async def test_a_foreign_uid_is_overlooked_in_a_merge_patch_of_the_status_but_no
 
 async def test_status_and_spec_are_written_apart(server: Server) -> None:
     made = await server.nodecidr()
-    ops = [
+    ops: list[Object] = [
         {"op": "add", "path": "/status", "value": {"observedEpoch": 1, "inUse": 3}},
         {"op": "replace", "path": "/spec/epoch", "value": 9},
     ]

@@ -353,7 +353,7 @@ def _same(old: Object, new: Object) -> bool:
     """Whether nothing but the version differs: such a write is skipped."""
     if any(old.get(key) != new.get(key) for key in (old.keys() | new.keys()) - {"metadata"}):
         return False
-    return old["metadata"] == {**new["metadata"], "resourceVersion": old["metadata"]["resourceVersion"]}
+    return bool(old["metadata"] == {**new["metadata"], "resourceVersion": old["metadata"]["resourceVersion"]})
 
 
 def selector(text: str | None, namespace: str) -> Callable[[Object], bool]:
