@@ -254,7 +254,7 @@ def test_leaks_are_taken_back(node: NodeUnderTest) -> None:
     (node.directory / "netns" / "leaks").unlink()
     until(lambda: [path.name for path in (node.state / "attachments").iterdir()] == ["net:stays:eth0"])
     assert [path.name for path in (node.state / "addresses").iterdir()] == [f"{node.net}.3.0"]
-    assert "leaked attachment taken back" in node.log()
+    until(lambda: "leaked attachment taken back" in node.log())
 
 
 def test_a_nodecidr_made_again_is_taken(node: NodeUnderTest) -> None:
