@@ -15,11 +15,10 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What to publish: the file, the blocks in it, their usable addresses, and blocks left out with the reason."""
+    """What to publish: the file, the blocks in it with the number of addresses pods can have, and blocks left out, with the reason."""
 
     document: Document
-    blocks: tuple[Prefix, ...]
-    capacity: int
+    room: Mapping[Prefix, int]
     withheld: Mapping[Prefix, str]
 
 
@@ -45,8 +44,8 @@ def build(node: str, seen: NodeCIDRSeen, pools: Mapping[str, PoolSeen], state_id
         "pools": {name: _pool(pools[name], sorted(blocks)) for name, blocks in offered.items()},
         "automatic": [name for name in seen.pools if name in offered],
     }
-    capacity = sum(pools[name].pool.addresses(block) for name, blocks in offered.items() for block in blocks)
-    return Allocation(document, tuple(block for blocks in offered.values() for block in blocks), capacity, withheld)
+    room = {block: pools[name].pool.addresses(block) for name, blocks in offered.items() for block in blocks}
+    return Allocation(document, room, withheld)
 
 
 def _unfit(block: Prefix, pool_uid: str, pool_generation: int, pool: PoolSeen | None) -> str | None:

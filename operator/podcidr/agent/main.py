@@ -87,6 +87,8 @@ async def _serve(config: AgentConfig) -> None:
         gc.freeze()  # modules stay: no need to look at them again and again
         await _run(agent, state)
     finally:
+        if agent:
+            agent.arrivals.save(clock.monotonic())
         await endpoints.stop()
         await client.close()
         state.close()

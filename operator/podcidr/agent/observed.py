@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from podcidr.api import names
@@ -14,6 +14,7 @@ from podcidr.core.reserved import Interval, Intervals, parse_reserved
 from podcidr.core.selectors import LabelSelector
 
 Object = dict[str, Any]
+Transitions = Mapping[str, tuple[bool, str]]  # condition → does it hold, since when
 _NONE: Mapping[str, str] = {}  # one for all: most namespaces have no pin
 _TERMINAL = ("Succeeded", "Failed")
 
@@ -61,6 +62,7 @@ class NodeCIDRSeen:
     epoch: int
     pools: tuple[str, ...]
     entries: tuple[Entry, ...]
+    transitions: Transitions = field(default_factory=dict, compare=False)  # our own report, back: no news
 
     @property
     def draining(self) -> frozenset[Prefix]:
@@ -131,6 +133,10 @@ def nodecidr(obj: Object) -> NodeCIDRSeen:
         epoch=spec["epoch"],
         pools=tuple(spec.get("pools") or ()),
         entries=tuple(_entry(block) for block in spec.get("blocks") or ()),
+        transitions={
+            condition["type"]: (condition["status"] == names.STATUS_TRUE, condition["lastTransitionTime"])
+            for condition in obj.get("status", {}).get("conditions") or ()
+        },
     )
 
 

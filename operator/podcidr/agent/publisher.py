@@ -74,7 +74,7 @@ class Publisher:
             if standing == Standing(seen.uid, seen.epoch):
                 self._document = allocation.document
                 self._metrics.allocation_writes.inc()
-                log.info("allocation published", epoch=seen.epoch, blocks=[str(block) for block in allocation.blocks])
+                log.info("allocation published", epoch=seen.epoch, blocks=[str(block) for block in allocation.room])
             else:
                 log.warning("a newer allocation file stands: left alone", epoch=seen.epoch, standing=standing.epoch)
         else:
@@ -86,7 +86,6 @@ class Publisher:
         self.published = Published(
             standing=standing,
             automatic=tuple(allocation.document["automatic"]),
-            blocks=len(allocation.blocks),
-            capacity=allocation.capacity,
+            room=allocation.room,
             problems=problems,
         )

@@ -31,11 +31,12 @@ class PodRef:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An address of an attachment; `block` is what its record says, if it does."""
+    """An address of an attachment; `block` is what its record says, if it does. `pool` is empty in a recovered one."""
 
     address: Address
     block: Prefix | None = None
     cooldown_seconds: int = 0
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class Attachment:
     pod: PodRef
     ips: tuple[Held, ...]
     assigned_at: float
+
+    @property
+    def recovered(self) -> bool:
+        """Written by the agent after a loss, not by the plugin."""
+        return not any(held.pool for held in self.ips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,4 +150,4 @@ def _held(entry: dict[str, Any]) -> Held:
         block = parse_prefix(entry["block"]) if entry.get("block") else None
     except PodcidrError:
         block = None
-    return Held(address(entry["address"]), block, int(entry.get("cooldownSeconds") or 0))
+    return Held(address(entry["address"]), block, int(entry.get("cooldownSeconds") or 0), entry.get("pool") or "")

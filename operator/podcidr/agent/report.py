@@ -1,7 +1,7 @@
 """The node's report, NodeCIDR.status, from what was seen: pure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from podcidr.agent.observation import Observation
@@ -18,12 +18,11 @@ MAX_DEMAND = 256  # the API server takes no more entries
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the allocation file on disk offers, and what keeps blocks out of it."""
+    """What the allocation file on disk offers (each block with its usable addresses), and what keeps blocks out of it."""
 
     standing: Standing
     automatic: Pools
-    blocks: int
-    capacity: int
+    room: Mapping[Prefix, int]
     problems: Pools = ()
 
 
@@ -42,6 +41,7 @@ class Report:
     conditions: Mapping[str, tuple[bool, str, str]]
     listed: frozenset[Prefix] = frozenset()
     draining: frozenset[Prefix] = frozenset()
+    free: Mapping[Family, int] = field(default_factory=dict)
 
     @property
     def busy(self) -> frozenset[Prefix]:
@@ -81,24 +81,30 @@ class Node:
 
 def count(node: Node) -> Report:
     """The report. The observation must have been made after the publication: only then no address can follow it."""
-    waiting = _waiting(node)
+    waiting, usage, room = _waiting(node), _usage(node), node.published.room
     return Report(
         uid=node.published.standing.uid,
         epoch=node.published.standing.epoch,
-        usage=_usage(node),
+        usage=usage,
         in_use=len(node.observation.held),
-        capacity=node.published.capacity,
+        capacity=sum(room.values()),
         pending=len(waiting),
         host_network_pods=sum(1 for pod in node.pods if pod.host_network and pod.live),
         demand=_demand(node, waiting),
         conditions=_conditions(node),
         listed=frozenset(entry.prefix for entry in node.nodecidr.entries),
         draining=node.nodecidr.draining,
+        free={family: _free(family, room, usage) for family in Family},
     )
 
 
 def _block(block: Prefix, in_use: int, cooling: int) -> dict[str, Any]:
     return {"cidr": str(block), "inUse": in_use, "cooling": cooling}
+
+
+def _free(family: Family, room: Mapping[Prefix, int], usage: Mapping[Prefix, tuple[int, int]]) -> int:
+    """Addresses that an ADD could get at this moment."""
+    return sum(max(0, size - sum(usage.get(block, (0, 0)))) for block, size in room.items() if block.family is family)
 
 
 def pools_of(pod: PodSeen, namespaces: Mapping[str, Resolution], automatic: Pools) -> Pools | None:
@@ -203,8 +209,8 @@ def _demand(node: Node, waiting: list[Pools]) -> dict[tuple[Pools, Family], tupl
 def _conditions(node: Node) -> dict[str, tuple[bool, str, str]]:
     """Type → (holds, reason, message)."""
     published, marks = node.published, len(node.observation.marks)
-    if published.blocks:
-        ready = True, names.REASON_BLOCKS_PUBLISHED, f"{published.blocks} blocks are published to the plugin"
+    if published.room:
+        ready = True, names.REASON_BLOCKS_PUBLISHED, f"{len(published.room)} blocks are published to the plugin"
     elif published.problems:
         ready = False, names.REASON_POOL_NOT_SEEN, "no block can be published yet"
     else:

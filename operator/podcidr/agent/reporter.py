@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from podcidr.agent.observed import Transitions
 from podcidr.agent.report import Report
 from podcidr.agent.waiting import change_or_timeout
 from podcidr.api import names
@@ -89,6 +90,10 @@ class Reporter:
         """Give the newest count; it replaces one that has not been sent."""
         self._offered = report
         self._changed.set()
+
+    def remember(self, transitions: Transitions) -> None:
+        """Take over since when each condition is as an earlier agent reported it."""
+        self._transitions = {**transitions, **self._transitions}
 
     def repeat(self) -> None:
         """Send again even if nothing changed: our watch began anew, so perhaps the server's data did."""

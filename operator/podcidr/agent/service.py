@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import structlog
 
 from podcidr.agent import observed
+from podcidr.agent.arrivals import Arrivals
 from podcidr.agent.observation import Observation, Observer
 from podcidr.agent.observed import NamespaceSeen, NodeCIDRSeen, PodSeen, PoolSeen
 from podcidr.agent.publisher import Publisher
@@ -19,7 +20,6 @@ from podcidr.agent.statedir import StateDir
 from podcidr.agent.waiting import change_or_timeout
 from podcidr.api import names
 from podcidr.config import AgentConfig
-from podcidr.core.burst import Burst
 from podcidr.core.prefix import Family, address_text
 from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import Clock
@@ -35,7 +35,6 @@ RETRY_SECONDS = 5.0
 MARKS_SECONDS = 2.0  # nothing tells that an ADD died: its mark's flock is free, that is all
 COOLING_SECONDS = 1.0  # ends of cooldowns are gathered so long
 PAGE_LIMITS = {PODS: 6, NAMESPACES: 100}  # 250 whole pods at once would double the agent's memory
-MAX_BURSTS = 32  # lists of pools whose arrivals are remembered
 
 log = structlog.get_logger("podcidr.agent")
 
@@ -76,13 +75,14 @@ class Agent:
         self._dirty = asyncio.Event()
         self._turn = asyncio.Lock()
         self._rebuild_due = not ready
-        self._bursts: dict[Pools, Burst] = {}
+        self._caught_up = False
         self._trouble: str | None = None
         self._relisting: asyncio.Future[None] | None = None
         self._uid = ""  # confirmed by a consistent read
         self._observer = Observer(state)
         self.observation: Observation | None = None
         self.publisher = Publisher(state, config.node_name, state_id, ready=ready, metrics=metrics)
+        self.arrivals = Arrivals(state, state_id)
         self.events = EventRecorder(client, clock, names.MANAGER_AGENT, instance=config.node_name)
         self.reporter = Reporter(
             client,
@@ -156,6 +156,7 @@ class Agent:
     async def run(self) -> None:
         """Everything, for ever. Ends by cancellation only."""
         self.publisher.load()
+        self.arrivals.load()
         for reflector in self.reflectors:
             await reflector.synced.wait()
         while True:
@@ -192,6 +193,7 @@ class Agent:
             self._failed(error)
         # Counted after the publication: no address of a Draining block can be assigned any more.
         self.observation = self._observer.look(self._state_id, self._clock.monotonic())
+        self._count_arrivals(self.observation)
         if (report := self._count(self.observation)) is not None:
             self.reporter.offer(report)
             self._measure(report)
@@ -228,6 +230,7 @@ class Agent:
         seen = self.nodecidrs.items.get(self._config.node_name)
         if seen is None or self.publisher.published is None:
             return None
+        self.reporter.remember(seen.transitions)
         return count(
             Node(
                 nodecidr=seen,
@@ -236,7 +239,7 @@ class Agent:
                 namespaces=self.publisher.files.resolved,
                 pods=tuple(self.pods.items.values()),
                 observation=observation,
-                bursts={pools: burst.value for pools, burst in self._bursts.items()},
+                bursts=self.arrivals.values,
             )
         )
 
@@ -260,19 +263,25 @@ class Agent:
     def _pod_changed(self, _name: str, old: PodSeen | None, new: PodSeen | None) -> None:
         self._dirty.set()
         # Pods that were here before us did not arrive now.
-        if old is None and new is not None and new.live and not new.host_network and self.pods.lists:
-            self._arrived(new)
+        if old is None and new is not None and new.live and not new.host_network and self._caught_up and (pools := self._pools_of(new)):
+            self.arrivals.arrive(pools, self._clock.monotonic())
 
-    def _arrived(self, pod: PodSeen) -> None:
+    def _count_arrivals(self, observation: Observation) -> None:
+        """Those of the time without an agent, once pins are resolved; and see that a restart forgets none."""
+        now = self._clock.monotonic()
+        if not self._caught_up and self.publisher.published is not None:
+            self._caught_up = True
+            self.arrivals.catch_up(observation.attachments.values(), self._pools_of_attachment, now)
+        self.arrivals.save_if_due(now)
+
+    def _pools_of(self, pod: PodSeen) -> Pools | None:
         seen = self.nodecidrs.items.get(self._config.node_name)
-        pools = pools_of(pod, self.publisher.files.resolved, seen.pools if seen else ())
-        if not pools:
-            return
-        burst = self._bursts.pop(pools, None) or Burst()
-        self._bursts[pools] = burst  # last again: the first is the one not heard of for longest
-        burst.arrive(self._clock.monotonic())
-        if len(self._bursts) > MAX_BURSTS:
-            del self._bursts[next(iter(self._bursts))]
+        return pools_of(pod, self.publisher.files.resolved, seen.pools if seen else ())
+
+    def _pools_of_attachment(self, attachment: Attachment) -> Pools | None:
+        ref = attachment.pod
+        pod = self.pods.items.get(f"{ref.namespace}/{ref.name}")
+        return self._pools_of(pod or PodSeen(ref.namespace, ref.name, ref.uid, host_network=False, live=True))
 
     def _look_again(self) -> None:
         """The server does not know the NodeCIDR that we reported to: what we hold is old."""
@@ -289,7 +298,7 @@ class Agent:
         message = f"{error.strerror} ({error.filename}): the files of --state-dir {self._state.root} stay as they were"
         if self._trouble != message:
             log.error("state dir could not be written, will be tried again", error=message)
-            self._post("Warning", "StateDirNotWritten", message)
+            self._post("Warning", names.EVENT_STATE_DIR_NOT_WRITTEN, message)
         self._trouble = message
 
     def _reclaimed(self, attachment: Attachment) -> None:
@@ -309,5 +318,6 @@ class Agent:
             usage = [counts for block, counts in report.usage.items() if block.family is family]
             self._metrics.addresses.labels(family, "in_use").set(sum(in_use for in_use, _ in usage))
             self._metrics.addresses.labels(family, "cooling").set(sum(cooling for _, cooling in usage))
+            self._metrics.addresses.labels(family, "free").set(report.free[family])
             pending = (pending for (_, other), (pending, _) in report.demand.items() if other is family)
             self._metrics.pending.labels(family).set(sum(pending))

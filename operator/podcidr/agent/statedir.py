@@ -97,11 +97,17 @@ class StateDir:
         """Written last: from here on the plugin answers."""
         self.replace(self.root / "ready", {"version": VERSION, "stateID": state_id})
 
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A file of ours; None if there is none. Raises Corrupt."""
+        try:
+            return _load(self.root / name)
+        except FileNotFoundError:
+            return None
+
     def read_allocation(self) -> dict[str, Any] | None:
         """The allocation file; None if there is none. Raises Corrupt."""
-        try:
-            document = _load(self.root / "allocation.json")
-        except FileNotFoundError:
+        document = self.read("allocation.json")
+        if document is None:
             return None
         if not isinstance(document.get("uid"), str) or not isinstance(document.get("epoch"), int):
             raise Corrupt(f"{self.root / 'allocation.json'}: no uid and epoch in it")

@@ -111,6 +111,7 @@ EVENT_POOL_DRAINED: Final = "PoolDrained"
 EVENT_POOL_DELETION_WAITS: Final = "PoolDeletionWaits"
 EVENT_PIN_INVALID: Final = "PinInvalid"
 EVENT_ADDRESS_RECLAIMED: Final = "AddressReclaimed"
+EVENT_STATE_DIR_NOT_WRITTEN: Final = "StateDirNotWritten"
 
 # A field manager is the program's name.
 MANAGER_OPERATOR: Final = "podcidr-operator"

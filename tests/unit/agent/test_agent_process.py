@@ -219,6 +219,25 @@ def test_a_restart_keeps_everything(node: NodeUnderTest) -> None:
     node.reported(inUse=2)
 
 
+def test_a_restart_forgets_no_burst(node: NodeUnderTest) -> None:
+    node.start()
+    node.spec(2, node.block(3))
+    node.reported(observedEpoch=2)
+    for number in range(16):
+        make_pod(node.plane, node.name, f"web-{number}")
+    before = node.reported(pending=16)["demand"][0]["burst"]
+    assert before > 0
+    node.stop()
+    node.start()
+    until(lambda: node.status()["demand"][0]["burst"] == before)
+    node.kill()
+    (node.state / "bursts.json").write_text("torn")
+    with ThreadPoolExecutor(16) as pool:
+        assert {code for code, _ in pool.map(lambda number: node.cni("ADD", f"web-{number}"), range(16))} == {0}
+    node.start()
+    until(lambda: node.status()["demand"][0]["burst"] == 16)
+
+
 def test_a_corrupt_file_is_replaced(node: NodeUnderTest) -> None:
     node.start()
     node.spec(2, node.block(3))

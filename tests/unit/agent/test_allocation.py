@@ -86,17 +86,17 @@ def test_a_pool_without_a_block_still_says_which_families_it_serves() -> None:
 )
 def test_what_is_left_out(entry: dict[str, Any], seen_pool: PoolSeen, reason: str) -> None:
     allocation = allocate(nodecidr(entry), seen_pool)
-    assert allocation.blocks == ()
-    assert allocation.capacity == 0
+    assert allocation.room == {}
     assert [reason in text for text in allocation.withheld.values()] == ([True] if reason else [])
 
 
 def test_a_newer_generation_will_do() -> None:
-    assert len(allocate(nodecidr(block("10.64.3.0/28", generation=1)), pool(generation=5)).blocks) == 1
+    assert len(allocate(nodecidr(block("10.64.3.0/28", generation=1)), pool(generation=5)).room) == 1
 
 
 def test_capacity_counts_what_pods_can_have() -> None:
-    assert allocate(nodecidr(block("10.64.0.0/28"), block("10.64.0.16/28")), pool(reserved=["10.64.0.20-10.64.0.23"])).capacity == 14 + 12
+    allocation = allocate(nodecidr(block("10.64.0.0/28"), block("10.64.0.16/28")), pool(reserved=["10.64.0.20-10.64.0.23"]))
+    assert list(allocation.room.values()) == [14, 12]
 
 
 def test_disabled_pools_are_not_offered_at_all() -> None:

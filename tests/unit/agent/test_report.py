@@ -45,7 +45,7 @@ def report(
     return count(
         Node(
             nodecidr=seen or nodecidr(block("10.64.3.0/28")),
-            published=Published(Standing("u1", epoch), ("default",), 1, 15),
+            published=Published(Standing("u1", epoch), ("default",), {parse_prefix("10.64.3.0/28"): 15}),
             pools={one.pool.name: one for one in pools},
             namespaces=namespaces or {"default": AUTOMATIC},
             pods=pods,
@@ -169,3 +169,8 @@ def test_conditions_say_what_is_the_matter() -> None:
     assert waiting["WaitingForAddresses"][:2] == (True, "PodsPending")
     assert waiting["Ready"][:2] == (True, "BlocksPublished")
     assert report().conditions["WaitingForAddresses"][:2] == (False, "NonePending")
+
+
+def test_free_is_what_an_add_could_get() -> None:
+    seen = observe(record("10.64.3.1"), record("10.9.0.1", container="c2", block="10.9.0.0/28"), cooling={"10.64.3.2": 99})
+    assert report(observation=seen).free == {V4: 13, Family.IPV6: 0}

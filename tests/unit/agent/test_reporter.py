@@ -1,12 +1,16 @@
 """When a report is due."""
 
+import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from podcidr.agent.report import Report
-from podcidr.agent.reporter import DRAINING_SECONDS, EMPTIED_SECONDS, LAZY_SECONDS, SERVED_SECONDS, due_seconds
+from podcidr.agent.reporter import DRAINING_SECONDS, EMPTIED_SECONDS, LAZY_SECONDS, SERVED_SECONDS, Reporter, due_seconds
 from podcidr.core.prefix import Family, parse_prefix
+from podcidr.kube.clock import SystemClock
+from podcidr.metrics import AgentMetrics
 
 A, B = parse_prefix("10.64.3.0/28"), parse_prefix("10.64.3.16/28")
 KEY = (("default",), Family.IPV4)
@@ -55,3 +59,37 @@ def test_while_draining_a_report_a_minute() -> None:
     draining = replace(BASE, draining=frozenset({B}))
     assert due_seconds(draining, draining, 0.0, RESYNC) == DRAINING_SECONDS < 60
     assert due_seconds(BASE, BASE, 0.0, RESYNC) == RESYNC
+
+
+class Patches:
+    """A client that takes every patch."""
+
+    def __init__(self) -> None:
+        self.statuses: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def json_patch(self, _resource: object, _name: str, ops: list[dict[str, Any]], *, subresource: str) -> None:
+        assert subresource == "status"
+        self.statuses.put_nowait(ops[-1]["value"])
+
+
+async def test_a_condition_keeps_its_time_over_a_restart_of_the_agent() -> None:
+    patches, long_ago = Patches(), "2020-01-01T00:00:00Z"
+    reporter = Reporter(
+        patches,  # type: ignore[arg-type]
+        "n1", clock=SystemClock(), metrics=AgentMetrics(), resync_seconds=RESYNC, on_foreign=lambda: None,
+    )  # fmt: skip
+    reporter.remember({"Ready": (True, long_ago)})
+    sending = asyncio.create_task(reporter.run())
+    try:
+        reporter.offer(BASE)
+        first = await asyncio.wait_for(patches.statuses.get(), 5)
+        reporter.remember({"Ready": (False, "2030-01-01T00:00:00Z")})  # what the server has is older than what we know
+        reporter.offer(replace(BASE, epoch=8))
+        second = await asyncio.wait_for(patches.statuses.get(), 5)
+        reporter.offer(replace(BASE, epoch=9, conditions={"Ready": (False, "r", "m")}))
+        third = await asyncio.wait_for(patches.statuses.get(), 5)
+    finally:
+        sending.cancel()
+    times = [status["conditions"][0]["lastTransitionTime"] for status in (first, second, third)]
+    assert times[:2] == [long_ago, long_ago]
+    assert times[2] > long_ago
