@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.program import COMPILED, ROOT
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).resolve().parents[3]
 SYSTEM = "podcidr-system"
 WAIT_SECONDS = 15.0
 API = "/apis/podcidr.io/v1alpha1"
@@ -70,7 +70,7 @@ class NodeUnderTest:
             "--kubeconfig", self.kubeconfig, "--cni-cache-dir", self.directory / "cache", *extra,
         ]  # fmt: skip
         command = [sys.executable, "-m", "podcidr", "agent", *(str(word) for word in arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator")}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), **COMPILED}
         with (self.directory / "agent.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stderr=log)
 
@@ -337,6 +337,8 @@ def test_memory_stays_small(node: NodeUnderTest) -> None:
         spec = {"nodeName": node.name, "containers": [{"name": f"c{index}", **container} for index in range(2)], "volumes": volumes}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"large-{number}"}, "spec": spec}
         node.plane.request("POST", "/api/v1/namespaces/default/pods", body)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), **COMPILED}
+    subprocess.run([sys.executable, "-m", "podcidr", "agent", "--help"], env=environment, stdout=subprocess.DEVNULL, check=True)
     node.start()
     node.reported(pending=250)
     assert len(list((node.state / "namespaces").iterdir())) >= 1000
