@@ -12,6 +12,7 @@ from typing import Any
 
 from podcidr.core.errors import BadValue, PodcidrError
 from podcidr.core.model import Block, Demand, Entry, Gateway, Node, NodeCIDR, Pool, Report, Scaling, Space, Usage, ends
+from podcidr.core.pins import PoolRule
 from podcidr.core.prefix import BITS, Family, Prefix, parse_address, parse_prefix
 from podcidr.core.reserved import Interval, Intervals, parse_reserved
 from podcidr.core.selectors import LabelSelector
@@ -63,6 +64,13 @@ def pool(obj: JSON) -> Pool:
         invalid="; ".join(problems) or None,
         resource_version=int(meta.get("resourceVersion", 0)),
     )
+
+
+def pool_rule(obj: JSON) -> PoolRule:
+    """What a pin needs to know of an IPPool."""
+    found = pool(obj)
+    cidrs = tuple(str(cidr) for space in found.spaces.values() for cidr in space.cidrs)
+    return PoolRule(found.disabled, found.deleting, _selector(obj.get("spec", {}), "namespaceSelector", []), cidrs, found.invalid)
 
 
 def _gateway(spec: JSON, problems: list[str]) -> Gateway:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -13,7 +14,7 @@ from podcidr.api import names
 PAGE = 500
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 RESTARTS = 3
-GONE = 410
+BAD_REQUEST, NOT_FOUND, CONFLICT, GONE, UNPROCESSABLE = 400, 404, 409, 410, 422
 OURS = (names.PLURAL_IPPOOLS, names.PLURAL_NODECIDRS, names.PLURAL_IPBLOCKS)
 EXIT_UNREACHABLE = 3
 ENOUGH_PODS = "spec.hostNetwork=false,status.phase!=Succeeded,status.phase!=Failed"
@@ -36,8 +37,14 @@ class Refused(Unreachable):
     """The API server answered, but this account may not read that kind."""
 
 
+class Changed(click.ClickException):
+    """A write was refused because the object is not what it was decided on (409, 422): read again."""
+
+    exit_code = 1
+
+
 class Api:
-    """Lists of the kinds that the CLI reads. Every list is a consistent read, in pages."""
+    """Lists of the kinds that the CLI reads, each a consistent read, in pages; and the few writes of the commands that act."""
 
     def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
         from kubernetes import client  # half a second that --help need not wait for
@@ -66,6 +73,57 @@ class Api:
         """Whether some pod has an address of its own, as the operator asks before it accepts a CIDR."""
         page = self._page("pods", self._core.list_pod_for_all_namespaces, field_selector=ENOUGH_PODS, limit=1)
         return bool(page["items"])
+
+    def namespaces(self) -> list[Object]:
+        """All Namespaces."""
+        return self._list("namespaces", self._core.list_namespace)
+
+    def all_of(self, path: str) -> list[Object]:
+        """Every object of a collection that the methods above do not know; none where the cluster does not serve it."""
+        found: list[Object] = []
+        token = ""
+        while page := self.get(f"{path}{'&' if '?' in path else '?'}limit={PAGE}{f'&continue={quote(token)}' if token else ''}"):
+            found += page["items"] or []
+            if not (token := page["metadata"].get("continue") or ""):
+                break
+        return found
+
+    def get(self, path: str) -> Object | None:
+        """One object; None if there is none."""
+        return self._ask("GET", path)
+
+    def merge(self, path: str, body: Object) -> Object | None:
+        """A merge patch; None if the object is gone."""
+        return self._ask("PATCH", path, body, "application/merge-patch+json")
+
+    def delete(self, path: str, *, uid: str, resource_version: str | None = None) -> Object | None:
+        """Delete this object and no later one of its name; None if it is gone."""
+        conditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        return self._ask("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": conditions})
+
+    def _ask(self, method: str, path: str, body: Object | None = None, content_type: str = "application/json") -> Object | None:
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
+        query = f"?fieldManager={names.MANAGER_CLI}" if method == "PATCH" else ""
+        parameters = self._api_client.param_serialize(method, path + query, header_params=headers, body=body, auth_settings=["BearerToken"])
+        try:
+            reply = self._api_client.call_api(*parameters, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
+            answer: Object = json.loads(reply.read())
+        except (HTTPError, OSError) as error:
+            raise self._silence(error) from error
+        except ValueError as error:
+            raise Unreachable(f"{self.server} ({self.origin}) answers, but not as a Kubernetes API server does") from error
+        if reply.status == NOT_FOUND:
+            return None
+        if reply.status in (CONFLICT, UNPROCESSABLE):
+            raise Changed(f"{method} {path}: {answer.get('message', reply.status)}; run the command again")
+        if reply.status >= BAD_REQUEST:
+            kind = Refused if reply.status in (401, 403) else Unreachable
+            raise kind(
+                f"{self.server} ({self.origin}) answered {reply.status} to {method} {path}: {answer.get('message', 'no reason given')}"
+            )
+        return answer
 
     def _list(
         self, plural: str, call: Any, *arguments: str, keep: Callable[[Object], Object] | None = None, **options: Any

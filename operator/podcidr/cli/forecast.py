@@ -44,17 +44,23 @@ def suspects(reading: Reading) -> frozenset[Prefix]:
 
 def forecast(reading: Reading, *, has_pods: bool, settled: bool, confirmed: frozenset[Prefix] = frozenset()) -> Forecast:
     """The next round of the operator."""
-    now = reading.at.timestamp()
-    accepted, rows = _accept(reading.snapshot, has_pods=has_pods)
-    snapshot = replace(reading.snapshot, pools=accepted)
-    snapshot = replace(snapshot, memory=_memory(snapshot, now, settled=settled, confirmed=confirmed))
-    decided = plan(snapshot, now)
+    snapshot, rows = assume(reading, has_pods=has_pods, settled=settled, confirmed=confirmed)
+    decided = plan(snapshot, reading.at.timestamp())
     return Forecast(
         rows=(*rows, *(_row(action, snapshot) for action in decided.actions)),
         idle_because=decided.idle_because or "",
         violations=_words(decided),
         assumes=SETTLED if settled else FRESH,
     )
+
+
+def assume(
+    reading: Reading, *, has_pods: bool, settled: bool, confirmed: frozenset[Prefix] = frozenset()
+) -> tuple[Snapshot, list[PlannedRow]]:
+    """What the operator plans on: CIDRs accepted, and the memory of a leader. With what it says of CIDRs first."""
+    accepted, rows = _accept(reading.snapshot, has_pods=has_pods)
+    snapshot = replace(reading.snapshot, pools=accepted)
+    return replace(snapshot, memory=_memory(snapshot, reading.at.timestamp(), settled=settled, confirmed=confirmed)), rows
 
 
 def _words(decided: Plan) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from click.shell_completion import get_completion_class
 from podcidr import __version__
 from podcidr.api import names
 from podcidr.cli.check import check
+from podcidr.cli.explain import explain
 from podcidr.cli.options import connection_options
 from podcidr.cli.output import output_option, print_document
 from podcidr.cli.plan import plan
@@ -35,6 +36,7 @@ def cli(context: click.Context) -> int:
       podcidr show      how full are pools, nodes and blocks?
       podcidr check     is every address used once only? (exit status 1 if not)
       podcidr plan      what would the operator do now, and why?
+      podcidr explain   why does this pod wait, who has this address?
 
     None of these changes anything. As kubectl plugin: kubectl podcidr show. In the cluster run `podcidr operator` and
     `podcidr agent`, each with its own --help.
@@ -74,7 +76,7 @@ def completion(shell: str) -> int:
     return 0
 
 
-for command in (show, check, plan):
+for command in (show, explain, check, plan):
     cli.add_command(command)
 
 

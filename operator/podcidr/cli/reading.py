@@ -9,6 +9,7 @@ from podcidr.api import convert, names
 from podcidr.cli.connect import Api, Object, Refused
 from podcidr.core.errors import BadValue
 from podcidr.core.model import Snapshot
+from podcidr.core.pins import PoolRule
 from podcidr.core.prefix import Family, parse_address
 
 TERMINAL = ("Succeeded", "Failed")
@@ -55,6 +56,10 @@ class Reading:
     pending: Mapping[str, int] = field(default_factory=dict)
     """Pods that wait for an address, by node."""
     reported_at: Mapping[str, datetime] = field(default_factory=dict)
+    rules: Mapping[str, PoolRule] = field(default_factory=dict)
+    """What pins ask of each pool."""
+    cooldown_seconds: Mapping[str, int] = field(default_factory=dict)
+    """How long an address of each pool rests."""
     pods: tuple[Pod, ...] | None = None
     pods_missing: str = "pods were not asked for"
     at: datetime = EPOCH
@@ -87,6 +92,8 @@ def reading(
         node_addresses={_name(node): _node_addresses(node) for node in nodes},
         pending={_name(n): n.get("status", {}).get("pending", 0) for n in nodecidrs},
         reported_at={_name(n): datetime.fromisoformat(at) for n in nodecidrs if (at := n.get("status", {}).get("reportedAt"))},
+        rules={_name(pool): convert.pool_rule(pool) for pool in pools},
+        cooldown_seconds={_name(pool): pool.get("spec", {}).get("addressCooldownSeconds", 120) for pool in pools},
         pods=None if pods is None else tuple(pod for obj in pods if (pod := _pod(obj))),
         pods_missing=pods_missing,
         at=datetime.now(UTC),

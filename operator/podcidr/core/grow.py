@@ -53,9 +53,19 @@ class Growth:
 
     def can_grow(self, draft: Draft, pool: Pool, family: Family) -> bool:
         """Whether the node could get one more block of the pool. (None is claimed while growth is only weighed.)"""
+        return self.obstacle(draft, pool, family) is None
+
+    def obstacle(self, draft: Draft, pool: Pool, family: Family) -> str | None:
+        """Why the node could not get one more block of the pool, in words; None: it could."""
         if any(entry.pool == pool.name and entry.prefix.family is family for entry in draft.spare):
-            return True
-        return not (self._snapshot.held or self._holding(draft).at_cap(pool, family) or self._block(pool, family, draft) is None)
+            return None
+        if self._snapshot.held:
+            return f"nothing is claimed now: {self._snapshot.held}"
+        if self._holding(draft).at_cap(pool, family):
+            return f"the node holds as many blocks as it may (maxBlocksPerNode, or {MAX_NODE_BLOCKS} of all pools)"
+        if self._block(pool, family, draft) is None:
+            return f"no block of pool {pool.name} is free" if pool.usable else f"pool {pool.name} gives no new blocks"
+        return None
 
     def grow(self, groups: Iterable[NodeClass]) -> None:
         """Un-drain and claim: first for what is used and waited for, then for headroom and minimum blocks."""

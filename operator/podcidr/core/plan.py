@@ -37,10 +37,19 @@ class Plan:
     """Confirmed ones."""
 
 
-def plan(snapshot: Snapshot, now: float) -> Plan:
-    """All that may and should be done in this round."""
-    if snapshot.unlisted:
-        return Plan(idle_because=f"not listed yet: {', '.join(snapshot.unlisted)}")
+@dataclass(frozen=True)
+class Round:
+    """What a round makes of each node, before it is boiled down to a plan: `explain` reads it too."""
+
+    found: tuple[Violation, ...]
+    scene: Scene
+    drafts: Mapping[str, Draft]
+    groups: tuple[NodeClass, ...]
+    growth: Growth
+
+
+def weigh(snapshot: Snapshot, now: float) -> Round:
+    """Look at every node once. The snapshot has to be a whole one."""
     found = violations(snapshot)
     scene = _scene(snapshot, now, found)
     drafts = _drafts(snapshot, scene)
@@ -50,6 +59,19 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
     shrink(groups, drafts, snapshot, now, growth.scarce)
     for draft in drafts.values():
         draft.actions += [Leave(draft.name, why, prefix) for prefix, why in draft.leaving.items()]
+    return Round(tuple(found), scene, drafts, tuple(groups), growth)
+
+
+def plan(snapshot: Snapshot, now: float) -> Plan:
+    """All that may and should be done in this round."""
+    if snapshot.unlisted:
+        return Plan(idle_because=f"not listed yet: {', '.join(snapshot.unlisted)}")
+    return decided(weigh(snapshot, now))
+
+
+def decided(weighed: Round) -> Plan:
+    """The plan that a round comes to."""
+    found, scene, drafts, groups, growth = weighed.found, weighed.scene, weighed.drafts, weighed.groups, weighed.growth
     actions = [action for name in sorted(drafts) for action in drafts[name].actions]
     return Plan(
         actions=(*actions, *free(scene)),

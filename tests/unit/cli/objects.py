@@ -1,6 +1,7 @@
 """A small cluster as the API server's JSON, for tests of the commands."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from podcidr.core.prefix import block_name, parse_prefix
@@ -52,10 +53,23 @@ def block(cidr: str, node: str, *, pool: str = "default", state: str = "Claimed"
     return {"metadata": {"name": name, "uid": f"uid-{name}"}, "spec": spec, "status": {"state": state, "releasedAt": released_at}}
 
 
-def pod(name: str, node: str, *addresses: str, phase: str = "Running", host_network: bool = False) -> Object:
+def pod(name: str, node: str, *addresses: str, phase: str = "Running", host_network: bool = False, **metadata: Any) -> Object:
     """A Pod in the default namespace."""
     status = {"phase": phase, "podIPs": [{"ip": address} for address in addresses]}
-    return {"metadata": {"name": name, "namespace": "default"}, "spec": {"nodeName": node, "hostNetwork": host_network}, "status": status}
+    spec = {"nodeName": node, "hostNetwork": host_network}
+    return {"metadata": {"name": name, "namespace": "default", **metadata}, "spec": spec, "status": status}
+
+
+def namespace(name: str, pin: str | None = None, **labels: str) -> Object:
+    """A Namespace, with our annotation if it pins."""
+    return {"metadata": {"name": name, "labels": labels, "annotations": {} if pin is None else {"podcidr.io/pools": pin}}}
+
+
+def lease(holder: str = "operator-1", *, age_seconds: float = 1, namespace: str = "podcidr-system") -> Object:
+    """The operators' Lease, renewed so long ago."""
+    renewed = datetime.now(UTC) - timedelta(seconds=age_seconds)
+    spec = {"holderIdentity": holder, "renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "leaseDurationSeconds": 15}
+    return {"metadata": {"name": "podcidr-operator", "namespace": namespace}, "spec": spec}
 
 
 class FakeApi:
@@ -78,6 +92,17 @@ class FakeApi:
     def custom(self, plural: str) -> list[Object]:
         """Objects of podcidr's kinds."""
         return self.current.get(plural, [])
+
+    def namespaces(self) -> list[Object]:
+        """Namespaces of this look."""
+        return (self.current or self.looks[0]).get("namespaces", [])
+
+    def get(self, path: str) -> Object | None:
+        """The Leases, or one Pod; None for all else."""
+        look = self.current or self.looks[0]
+        if "/leases" in path:
+            return {"items": look.get("leases", [])}
+        return next((item for item in look.get("pods", []) if path.endswith(f"/pods/{item['metadata']['name']}")), None)
 
     def has_pods(self) -> bool:
         """Whether the cluster has pods."""
