@@ -42,6 +42,7 @@ class RunningPod:
     uid: str
     sandbox: Sandbox | None = None
     addresses: list[str] = field(default_factory=list)
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -168,7 +169,7 @@ class Machine:
             "containers": [{"name": "main", "image": "pause"}],
         }  # fmt: skip
         made = await self.cluster.api.create(f"/api/v1/namespaces/{namespace}/pods", {"metadata": metadata, "spec": spec})
-        pod = self.pods[namespace, name] = RunningPod(namespace, name, made["metadata"]["uid"])
+        pod = self.pods[namespace, name] = RunningPod(namespace, name, made["metadata"]["uid"], annotations=annotations or {})
         if host_network:
             pod.addresses = [self.address]
         else:
@@ -215,7 +216,7 @@ class Machine:
             sandbox = Sandbox(secrets.token_hex(32), str(netns), pod.namespace, pod.name, pod.uid)
             try:
                 async with self.cluster.add_slots:
-                    result = await self.runtime.add(sandbox)
+                    result = await self.runtime.add(sandbox, **capabilities(pod))
                 break
             except CniError as error:
                 # kubelet and runtimes clean up after any failure, then begin anew with another container ID.
@@ -247,6 +248,11 @@ class Machine:
             "podIP": pod.addresses[0], "podIPs": [{"ip": address} for address in pod.addresses],
         }  # fmt: skip
         await self.cluster.api.merge(f"{pod.path}/status", {"status": status})
+
+
+def capabilities(pod: RunningPod) -> dict[str, Any]:
+    """What containerd gives a plugin that asks for the pod's annotations."""
+    return {"runtimeConfig": {"io.kubernetes.cri.pod-annotations": dict(pod.annotations)}} if pod.annotations else {}
 
 
 async def eventually(probe: Callable[[], Awaitable[T]], what: str, *, timeout_seconds: float = 30, every_seconds: float = 0.05) -> T:

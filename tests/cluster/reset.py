@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.cluster.control_plane import AS_OPERATOR, NODECIDRS, ApiError, ControlPlane
 
+SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 _OURS = "/apis/podcidr.io/v1alpha1"
 _KEPT_NAMESPACES = frozenset({"default", "kube-node-lease", "kube-public", "kube-system", "podcidr-system"})
 _AT_ONCE = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "propagationPolicy": "Background"}
@@ -22,6 +23,10 @@ def reset(plane: ControlPlane) -> None:
         _delete_all(plane, f"{_OURS}/{plural}")
     _delete_all(plane, "/apis/coordination.k8s.io/v1/namespaces/podcidr-system/leases")
     _delete_all(plane, "/api/v1/namespaces/default/events")
+    for name in _names(_list(plane, SERVICE_CIDRS)):
+        if name != "kubernetes":
+            plane.request("PATCH", f"{SERVICE_CIDRS}/{name}", {"metadata": {"finalizers": None}})
+            plane.request("DELETE", f"{SERVICE_CIDRS}/{name}")
     for namespace in namespaces - _KEPT_NAMESPACES:
         delete_namespace(plane, namespace)
     for namespace in namespaces & {"default", "podcidr-system"}:

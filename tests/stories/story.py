@@ -1,13 +1,18 @@
-"""Runs a story: one YAML file with steps, on a real API server with a real operator. The story plays the people and the agents.
+"""Runs a story: one YAML file with steps, on a real API server with a real operator.
 
-Steps (one key each):
+The story plays the people and, where there is no machine, the agents. Steps (one key each):
   apply: manifests            delete: [hard ]kind/name      patch: {object: kind/name, spec: …}
   report: what an agent says  expect: objects, awaited      absent: objects that go, awaited
+  machine: {name, labels}     a node with a real agent      knows: {node: {file: content}}, awaited: files of its state dir
+  namespace: {name, annotations, labels}
+  start: {pod: namespace/name, node: name, in: CIDR | fails: regex | waits: true, annotations: …}, by the real plugin
+  runs: {pod: CIDR}           pods that waited, awaited     stop: [namespace/name, …]
   ready: nodes that become Ready
   settle: the operator looks again, twice, and has nothing to do
   operator: stop | start | {flags} to start with
-Objects match by subset; a list matches if it has the same length and each expected item matches another item.
-`$uid(kind/name)` stands for an object's uid, `$epoch(node)` for the epoch its NodeCIDR has now.
+  full: {nodes: […], pools: […], pending: n}: each reports every address of its blocks in use, and pods that wait
+Objects match by subset; `some event` is any one that does. A list matches if it has the same length and each expected
+item matches another item. `$uid(kind/name)` stands for an object's uid, `$epoch(node)` for the epoch its NodeCIDR has now.
 """
 
 import asyncio
@@ -17,14 +22,19 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.cluster.control_plane import AS_OPERATOR, ApiError, ControlPlane
+from tests.cluster.kubelet import Cluster, RunningPod
+from tests.cluster.plugin import build_plugin
 from tests.cluster.program import Metrics, Program
+from tests.cluster.runtime import CniError
 
 WAIT_SECONDS = 20.0
 PATHS = {
@@ -32,6 +42,7 @@ PATHS = {
     "nodecidr": "/apis/podcidr.io/v1alpha1/nodecidrs",
     "ipblock": "/apis/podcidr.io/v1alpha1/ipblocks",
     "node": "/api/v1/nodes",
+    "namespace": "/api/v1/namespaces",
     "event": "/api/v1/namespaces/default/events",
 }
 PLACEHOLDER = re.compile(r"\$(uid|epoch)\(([^)]+)\)")
@@ -50,9 +61,16 @@ class Story:
         self.program: Program | None = None
         self.kubeconfig = plane.kubeconfig_for_service_account("podcidr-system", "podcidr-operator")
         self.directory = Path(tempfile.mkdtemp(prefix="podcidr-story-"))
+        self.machines: Cluster | None = None
+        self.waiting: dict[str, asyncio.Task[RunningPod]] = {}
 
     async def run(self) -> None:
-        """All steps in order; the operator stops at the end, whatever happened."""
+        """All steps in order; everything stops at the end, whatever happened. No address may have been held twice."""
+        async with AsyncExitStack() as self.stack:
+            await self._run()
+            assert self.machines is None or self.machines.ledger.check_overlaps() == []
+
+    async def _run(self) -> None:
         try:
             if self.text.get("operator", True):
                 await self.start(self.text.get("operator") or {})
@@ -64,6 +82,9 @@ class Story:
                     log = self.program.output()[-4000:] if self.program else "(the operator is stopped)"
                     raise StoryError(f"{self.text['story']}\nstep {number} ({verb}): {error}\n{log}") from error
         finally:
+            for task in self.waiting.values():
+                task.cancel()
+            await asyncio.gather(*self.waiting.values(), return_exceptions=True)
             self.stop()
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -135,6 +156,13 @@ class Story:
         }
         self.plane.request("PATCH", f"{PATHS['nodecidr']}/{what['node']}/status", {"status": status})
 
+    async def step_full(self, what: dict[str, Any]) -> None:
+        """Nodes report one after the other, so the first may be served before the last has asked."""
+        for node in what["nodes"]:
+            listed = self.plane.request("GET", f"{PATHS['nodecidr']}/{node}")["spec"]["blocks"]
+            used = {block["cidr"]: ip_network(block["cidr"]).num_addresses for block in listed}
+            await self.step_report({"node": node, "blocks": used, "demand": [{"pools": what["pools"], "pending": what["pending"]}]})
+
     async def step_expect(self, objects: dict[str, Any]) -> None:
         for target, expected in objects.items():
             await self._await(partial(self._is_as, target, expected), partial(self._differs, target, expected))
@@ -142,6 +170,75 @@ class Story:
     async def step_absent(self, targets: list[str]) -> None:
         for target in targets:
             await self._await(partial(self._is_absent, target), f"{target} to go")
+
+    async def step_machine(self, what: dict[str, Any]) -> None:
+        """A node whose agent and plugin are real."""
+        machines = await self._machines()
+        machine = await machines.add_machine(what["name"], labels=what.get("labels"), wait_seconds=what.get("wait_seconds", 9))
+        await machine.start_agent()
+
+    async def step_namespace(self, what: dict[str, Any]) -> None:
+        machines = await self._machines()
+        await machines.create_namespace(what["name"], what.get("annotations"), **what.get("labels", {}))
+
+    async def _machines(self) -> Cluster:
+        if self.machines is None:
+            self.machines = await self.stack.enter_async_context(Cluster(self.plane, plugin=await asyncio.to_thread(build_plugin)))
+        return self.machines
+
+    async def step_knows(self, nodes: dict[str, dict[str, Any]]) -> None:
+        """What a pod that starts from now on is given is in these files."""
+        for node, files in nodes.items():
+            for name, expected in files.items():
+                await self._await(partial(self._knows, node, name, expected), partial(self._file, node, name))
+
+    def _knows(self, node: str, name: str, expected: Any) -> bool:
+        text = self._file(node, name)
+        return text is not None and matches(expected, json.loads(text))
+
+    def _file(self, node: str, name: str) -> str | None:
+        assert self.machines
+        path = self.machines.machines[node].state_dir / name
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    async def step_start(self, what: dict[str, Any]) -> None:
+        """A pod with a sandbox. Nothing is tried twice here: what the first ADD says counts, but where it `waits`."""
+        assert self.machines
+        machine, (namespace, name) = self.machines.machines[what["node"]], what["pod"].split("/")
+        attempts = 20 if what.get("waits") else 1
+        started = asyncio.create_task(machine.start_pod(namespace, name, annotations=what.get("annotations"), attempts=attempts))
+        if what.get("waits"):
+            self.waiting[what["pod"]] = started
+        elif "fails" in what:
+            await self._fails(what, started)
+            await self.machines.api.delete(machine.pods.pop((namespace, name)).path)
+        else:
+            _lies_in(what["pod"], await _unless_refused(started), what["in"])
+
+    async def _fails(self, what: dict[str, Any], started: asyncio.Task[RunningPod]) -> None:
+        try:
+            pod = await started
+        except CniError as error:
+            if not re.search(what["fails"], str(error)):
+                raise StoryError(f"{what['pod']} to fail with {what['fails']}; it says {error}") from error
+            return
+        raise StoryError(f"{what['pod']} to fail with {what['fails']}; it has {pod.addresses}")
+
+    async def step_runs(self, pods: dict[str, str]) -> None:
+        """Pods that waited have an address in time."""
+        for name, cidr in pods.items():
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    _lies_in(name, await _unless_refused(self.waiting.pop(name)), cidr)
+            except TimeoutError:
+                raise StoryError(f"waited {WAIT_SECONDS:.0f} s for {name} to run") from None
+
+    async def step_stop(self, pods: list[str]) -> None:
+        assert self.machines
+        for pod in pods:
+            namespace, name = pod.split("/")
+            machine = next(m for m in self.machines.machines.values() if (namespace, name) in m.pods)
+            await machine.stop_pod(namespace, name)
 
     def _is_as(self, target: str, expected: Any) -> bool:
         return self._differs(target, expected) is None
@@ -177,7 +274,9 @@ class Story:
         return await self.program.metrics()
 
     def _differs(self, target: str, expected: Any) -> str | None:
-        actual = self._get(target)
+        actual = self._get(target.removeprefix("some "))
+        if target.startswith("some "):
+            return None if any(matches(expected, item) for item in actual) else f"{target} to match {json.dumps(expected)}"
         if matches(json.loads(self._filled(json.dumps(expected))), actual):
             return None
         if isinstance(actual, dict):
@@ -213,6 +312,18 @@ class Story:
             if time.monotonic() > deadline:
                 raise StoryError(f"waited {WAIT_SECONDS:.0f} s for {what if isinstance(what, str) else what()}")
             await asyncio.sleep(0.03)  # polls the condition above
+
+
+async def _unless_refused(started: asyncio.Task[RunningPod]) -> RunningPod:
+    try:
+        return await started
+    except CniError as error:
+        raise StoryError(str(error)) from error
+
+
+def _lies_in(name: str, pod: RunningPod, cidr: str) -> None:
+    if not all(ip_address(address) in ip_network(cidr) for address in pod.addresses):
+        raise StoryError(f"{name} has {pod.addresses}, not of {cidr}")
 
 
 def _usage(cidr: str, count: int | list[int]) -> dict[str, Any]:

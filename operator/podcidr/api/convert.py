@@ -169,6 +169,19 @@ def _quantity(text: str | int | None) -> int | None:
     return int(matched[1]) * QUANTITY_UNITS[matched[2]] if matched else None
 
 
+def service_prefixes(obj: JSON) -> tuple[Prefix, ...]:
+    """CIDRs of a ServiceCIDR, or the addresses of a Service."""
+    spec, found = obj.get("spec", {}), []
+    for text in spec.get("cidrs", ()):
+        with suppress(BadValue):
+            found.append(parse_prefix(text))
+    for text in spec.get("clusterIPs", ()):
+        with suppress(BadValue):  # a headless one's is "None"
+            family, number = parse_address(text)
+            found.append(Prefix(family, number, BITS[family]))
+    return tuple(found)
+
+
 def nodecidr(obj: JSON) -> NodeCIDR:
     """A NodeCIDR with its report."""
     meta, spec = obj["metadata"], obj.get("spec", {})

@@ -74,6 +74,7 @@ REASON_CIDR_OVERLAP: Final = "CIDROverlap"
 REASON_INVALID: Final = "Invalid"
 REASON_IMPORT_PENDING: Final = "ImportPending"
 REASON_ADDRESSES_IN_USE: Final = "AddressesInUse"  # unknown addresses of nodes or pods lie in the pool
+REASON_SERVICE_CIDR: Final = "ServiceCIDROverlap"
 
 # Reasons of NearExhaustion and Exhausted
 REASON_BLOCKS_FREE: Final = "BlocksFree"
@@ -83,6 +84,7 @@ REASON_NO_BLOCK_FREE: Final = "NoBlockFree"
 # Reasons of Drained
 REASON_ENABLED: Final = "Enabled"
 REASON_BLOCKS_CLAIMED: Final = "BlocksClaimed"
+REASON_DELETION_WAITS: Final = "DeletionWaits"
 REASON_EMPTY: Final = "Empty"
 
 # Reasons of Ready and WaitingForAddresses
@@ -101,6 +103,7 @@ EVENT_BLOCK_CONFLICT: Final = "BlockConflict"
 EVENT_BLOCK_ORPHANED: Final = "BlockOrphaned"
 EVENT_INVARIANT_VIOLATED: Final = "InvariantViolated"
 EVENT_LEDGER_SUSPECT: Final = "LedgerSuspect"
+EVENT_NODE_SHORT: Final = "NodeShortOfAddresses"
 EVENT_NODE_LOST: Final = "NodeLost"
 EVENT_AGENT_SILENT: Final = "AgentSilent"
 EVENT_POOL_ACCEPTED: Final = "PoolAccepted"

@@ -138,6 +138,9 @@ def _add_demand(
         found[automatic].burst = demand.burst
         return
     pools = list(_listed_pools(demand, draft.node, snapshot.pools)) if demand.pending or demand.burst else []
+    if demand.pending and demand.pools and not pools:
+        key = Key(draft.name, ",".join(demand.pools), demand.family)
+        draft.unserved[key] = "; ".join(_unfit(name, demand.family, snapshot.pools) for name in demand.pools)
     if pools:
         _share_out(demand, [_named_class(pool, draft, demand.family, found, report) for pool in pools], draft, can_grow)
 
@@ -178,6 +181,18 @@ def _listed_pools(demand: Demand, node: Node | None, pools: Mapping[str, Pool]) 
         pool = pools.get(name)
         if pool and pool.usable and demand.family in pool.spaces and serves(pool, node):
             yield pool
+
+
+def _unfit(name: str, family: Family, pools: Mapping[str, Pool]) -> str:
+    """Why the node's pods get nothing of the pool, and what to do."""
+    pool = pools.get(name)
+    if pool is None:
+        return f"pool {name} does not exist: create it, or unpin the pods"
+    if not pool.usable:
+        return f"pool {name} is {'being deleted' if pool.deleting else 'disabled' if pool.disabled else 'invalid'}: pin another one"
+    if family not in pool.spaces:
+        return f"pool {name} has no {family} addresses: add {family} to it"
+    return f"pool {name} does not select the node: change its nodeSelector, or label the node"
 
 
 def targets(groups: Iterable[NodeClass]) -> dict[Key, int]:

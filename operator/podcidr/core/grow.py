@@ -105,8 +105,22 @@ class Growth:
                 self._keep(draft, entry, pool)
                 return True
         if pending and not self._snapshot.held:
-            self._note_scarcity([*pools, *group.instead], draft, family)
+            tried = [*pools, *group.instead]
+            self._note_scarcity(tried, draft, family)
+            draft.unserved[group.key] = "; ".join(self._obstacle(pool, draft, family) for pool in tried)
         return False
+
+    def _obstacle(self, pool: Pool, draft: Draft, family: Family) -> str:
+        """Why the node gets no block of the pool, and what to do."""
+        holding, limit = self._holding(draft), pool.scaling.max_blocks_per_node
+        if holding.total >= MAX_NODE_BLOCKS:
+            return f"the node lists {MAX_NODE_BLOCKS} blocks, more are not possible: use a pool of larger blocks"
+        if holding.at_cap(pool, family):
+            return f"pool {pool.name}: the node holds as many blocks as maxBlocksPerNode {limit} allows: raise it"
+        if not pool.usable:
+            return f"pool {pool.name} is invalid: see its condition Accepted"
+        short = [str(other) for other in sorted(pool.spaces) if self._vacancy(pool, other).best(()) is None]
+        return f"pool {pool.name}: no {' and no '.join(short)} block is free: append a CIDR to the pool"
 
     def _note_scarcity(self, pools: Iterable[Pool], draft: Draft, family: Family) -> None:
         """Pools whose blocks would serve the pod if one were free (nodes at their cap and disabled pools wait in vain)."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .actions import Action, Adopt, CreateNodeCIDR, DeleteNodeCIDR, Drain, Free, Leave, RaiseEpoch, SetPools
-from .model import IDLE, Block, Entry, Node, NodeCIDR, Pool, Snapshot
+from .model import IDLE, Block, Entry, Key, Node, NodeCIDR, Pool, Snapshot
 from .prefix import Prefix, block_name
 
 DEFAULT_QUARANTINE_SECONDS = 300.0
@@ -35,6 +35,8 @@ class Draft:
     leaving: dict[Prefix, str] = field(default_factory=dict)
     """Entries that may leave now, and why."""
     actions: list[Action] = field(default_factory=list)
+    unserved: dict[Key, str] = field(default_factory=dict)
+    """Pods that wait and why no block can be had for them, with the remedy."""
 
     @property
     def held(self) -> list[Entry]:

@@ -252,3 +252,5 @@ class Snapshot:
     unlisted: tuple[str, ...] = ()
     held: str | None = None
     lost_node_seconds: float = 600
+    services: tuple[Prefix, ...] = ()
+    """Service CIDRs: an address there is some Service's, whatever a pool says."""

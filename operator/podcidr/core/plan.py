@@ -31,6 +31,8 @@ class Plan:
     pending: Mapping[Key, int] = field(default_factory=dict)
     scarce: frozenset[tuple[str, Family]] = frozenset()
     """Pools without a block for a pod that waits."""
+    unserved: Mapping[Key, str] = field(default_factory=dict)
+    """Pods that wait and can get no block now: why, and what a person could do."""
     suspects: tuple[Violation, ...] = ()
     """Violations to be confirmed by consistent reads: watches of two kinds are never in step."""
     violations: tuple[Violation, ...] = ()
@@ -79,6 +81,7 @@ def decided(weighed: Round) -> Plan:
         needed=frozenset(group.key for group in groups if group.need),
         pending={group.key: group.pending for group in groups if group.pending},
         scarce=frozenset(growth.scarce),
+        unserved={key: why for name in sorted(drafts) for key, why in drafts[name].unserved.items()},
         suspects=tuple(v for v in found if not scene.confirmed.issuperset(v.prefixes)),
         violations=tuple(v for v in found if scene.confirmed.issuperset(v.prefixes)),
     )

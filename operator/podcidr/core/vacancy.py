@@ -22,6 +22,7 @@ class Occupied:
                 taken.update(prefix for prefix, usage in nodecidr.known.blocks.items() if usage.in_use or usage.cooling)
         for node in snapshot.nodes.values():  # a pool should be unused space; where it is not, nothing is handed out
             taken.update(node.addresses)
+        taken.update(snapshot.services)
         self._sorted = sorted(taken)
         self._lengths = {family: sorted({p.length for p in taken if p.family is family}) for family in Family}
         self._taken = taken

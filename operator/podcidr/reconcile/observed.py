@@ -4,12 +4,18 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import structlog
+
 from podcidr.api import convert
 from podcidr.core.model import Block, Memory, Node, NodeCIDR, Pool, Snapshot
+from podcidr.core.prefix import Prefix
 from podcidr.kube.client import KubeClient, Object
 from podcidr.kube.clock import Clock
+from podcidr.kube.errors import KubeError, NotFound
 from podcidr.kube.reflector import Reflector
-from podcidr.kube.resources import IPBLOCKS, IPPOOLS, NODECIDRS, NODES
+from podcidr.kube.resources import IPBLOCKS, IPPOOLS, NODECIDRS, NODES, SERVICE_CIDRS, SERVICES
+
+_log = structlog.get_logger("podcidr.reconcile.observed")
 
 
 class Observed:
@@ -18,6 +24,9 @@ class Observed:
     def __init__(self, client: KubeClient, clock: Clock, changed: Callable[[], None]) -> None:
         self.pool_objects: dict[str, dict[str, Any]] = {}
         """metadata and status of each pool as last seen: what a write of its status is based on."""
+        self.services: tuple[Prefix, ...] = ()
+        """Service CIDRs as of the last list."""
+        self._client = client
 
         def on_change(_name: str, _old: object, _new: object) -> None:
             changed()
@@ -56,8 +65,20 @@ class Observed:
         """
         await self.pools.relist()
         generations = {(pool.uid, pool.generation) for pool in self.pools.items.values()}
-        await asyncio.gather(self.blocks.relist(), self.nodecidrs.relist(), self.nodes.relist())
+        await asyncio.gather(self.blocks.relist(), self.nodecidrs.relist(), self.nodes.relist(), self._relist_services())
         return generations
+
+    async def _relist_services(self) -> None:
+        """Service CIDRs; from a server older than 1.33, the one address known to be a Service's. A warning's worth: it stops nothing."""
+        try:
+            try:
+                objects = (await self._client.list(SERVICE_CIDRS)).items
+            except NotFound:
+                objects = [await self._client.get(SERVICES, "kubernetes", namespace="default")]
+        except KubeError as error:
+            _log.warning("Service CIDRs are not known: pools are not compared with them", error=str(error))
+            return
+        self.services = tuple(sorted(prefix for obj in objects for prefix in convert.service_prefixes(obj)))
 
     def unlisted(self) -> tuple[str, ...]:
         """Kinds of which nothing is known yet: from a partial view nothing is planned."""
@@ -74,5 +95,6 @@ class Observed:
             memory=memory,
             unlisted=self.unlisted(),
             held=held,
+            services=self.services,
             lost_node_seconds=lost_node_seconds,
         )

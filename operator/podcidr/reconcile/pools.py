@@ -8,7 +8,7 @@ import structlog
 
 from podcidr.api import names
 from podcidr.core.acceptance import Acceptance, accept
-from podcidr.core.model import Pool
+from podcidr.core.model import IDLE, Pool
 from podcidr.core.prefix import Family, Prefix
 from podcidr.core.usage import PoolUsage, usages
 from podcidr.kube.client import KubeClient
@@ -134,6 +134,8 @@ class PoolKeeper:
             waiting=acceptance.waiting[pool.name],
             waiting_for=waiting_for,
             foreign=self._nodes_inside(acceptance.accepted[pool.name]),
+            services=tuple(s for s in self.observed.services if any(s.overlaps(cidr) for cidr in acceptance.accepted[pool.name])),
+            holders=self._holders(pool) if pool.disabled or pool.deleting else {},
             seconds_to_exhaustion=self._forecast(pool),
         )
         now = self.clock.monotonic()
@@ -160,9 +162,20 @@ class PoolKeeper:
         nodes = self.observed.nodes.items.values()
         return tuple(sorted(n.name for n in nodes if any(cidr.holds(own) for cidr in cidrs for own in n.addresses)))
 
+    def _holders(self, pool: Pool) -> dict[str, tuple[int, int]]:
+        found: dict[str, tuple[int, int]] = {}
+        for nodecidr in self.observed.nodecidrs.items.values():
+            held = [entry.prefix for entry in nodecidr.entries if entry.pool_uid == pool.uid]
+            if held:
+                counted = nodecidr.known.blocks if nodecidr.known else {}
+                found[nodecidr.name] = len(held), sum(sum(counted.get(prefix, IDLE)) for prefix in held)
+        return found
+
     def _tell(self, pool: Pool, changed: list[Mapping[str, Any]]) -> None:
         for condition in changed:
             kind_and_reason = EVENTS.get((condition["type"], condition["status"]))
+            if condition["reason"] == names.REASON_DELETION_WAITS:
+                kind_and_reason = ("Normal", names.EVENT_POOL_DELETION_WAITS)
             if kind_and_reason:
                 self.events.post(ObjectRef(IPPOOLS, pool.name, pool.uid), *kind_and_reason, condition["message"])
 

@@ -1,7 +1,7 @@
 """IPPool.status as a value: counts, conditions, forecast. Pure; written by the keeper."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from podcidr.api import names
@@ -27,6 +27,10 @@ class PoolView:
     """Ready nodes whose agents have not reported yet: new CIDRs wait for them."""
     foreign: tuple[str, ...] = ()
     """Nodes whose own addresses lie in the pool: blocks that hold one are not claimed."""
+    services: tuple[Prefix, ...] = ()
+    """Service CIDRs over the pool: blocks there are not claimed."""
+    holders: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Of a pool that drains: by node, blocks held and addresses in use or cooling."""
     seconds_to_exhaustion: int | None = None
 
     @property
@@ -93,9 +97,15 @@ def _accepted(view: PoolView) -> dict[str, Any]:
             f"agents of {_some(view.waiting_for)}"
         )
         return _condition(names.CONDITION_ACCEPTED, False, names.REASON_IMPORT_PENDING, message)
+    warnings = []
+    if view.services:
+        overlaps = _some(tuple(f"Service CIDR {cidr}" for cidr in view.services))
+        warnings.append(f"{overlaps} overlaps the pool: blocks in it are not claimed, for Services have its addresses; use other space")
     if view.foreign:
-        message = f"own addresses of {_some(view.foreign)} lie in the pool: blocks that hold one are not claimed; reserve them"
-        return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ADDRESSES_IN_USE, message)
+        warnings.append(f"own addresses of {_some(view.foreign)} lie in the pool: blocks that hold one are not claimed; reserve them")
+    if warnings:
+        reason = names.REASON_SERVICE_CIDR if view.services else names.REASON_ADDRESSES_IN_USE
+        return _condition(names.CONDITION_ACCEPTED, True, reason, "; ".join(warnings))
     return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ACCEPTED, "all CIDRs are in use")
 
 
@@ -125,9 +135,22 @@ def _drained(view: PoolView) -> dict[str, Any]:
     if not (view.pool.disabled or view.pool.deleting):
         return _condition(names.CONDITION_DRAINED, False, names.REASON_ENABLED, "the pool is enabled")
     if view.claimed:
-        message = f"{view.claimed} blocks are held by nodes or rest after their release"
-        return _condition(names.CONDITION_DRAINED, False, names.REASON_BLOCKS_CLAIMED, message)
+        reason = names.REASON_DELETION_WAITS if view.pool.deleting else names.REASON_BLOCKS_CLAIMED
+        return _condition(names.CONDITION_DRAINED, False, reason, _holders(view))
     return _condition(names.CONDITION_DRAINED, True, names.REASON_EMPTY, "no node holds a block of the pool")
+
+
+def _holders(view: PoolView) -> str:
+    """Who keeps the pool from being empty, the fullest node first, and what helps."""
+    resting = sum(usage.blocks_quarantined for usage in view.usage.values())
+    fullest = sorted(view.holders.items(), key=lambda item: (-item[1][1], item[0]))
+    held = _some(tuple(f"{node} ({blocks} blocks, {taken} addresses in use or cooling)" for node, (blocks, taken) in fullest))
+    parts = [
+        f"held by {held}" if held else "",
+        f"{resting} blocks rest until their quarantine is over" if resting else "",
+        "restart the pods that have its addresses to be done sooner" if any(taken for _, taken in view.holders.values()) else "",
+    ]
+    return "; ".join(filter(None, parts)) or f"{view.claimed} claimed blocks are in no list yet"
 
 
 def changed_conditions(old: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from podcidr.core.model import Key, Snapshot
 from podcidr.core.plan import Plan
 from podcidr.kube.clock import Clock
 from podcidr.kube.events import EventRecorder, ObjectRef
-from podcidr.kube.resources import NODECIDRS
+from podcidr.kube.resources import NODECIDRS, NODES
 from podcidr.metrics import OperatorMetrics
 from podcidr.reconcile.apply import Outcome
 from podcidr.reconcile.ledger import LedgerWatch
@@ -21,6 +21,8 @@ EVENT_REASONS: dict[type[Action], str] = {
     Adopt: names.EVENT_BLOCK_ADOPTED,
 }
 WARNINGS = (Adopt,)
+CHANGED_SECONDS, REPEAT_SECONDS = 60.0, 600.0
+"""A shortage is told when it begins, when its cause is another, and again while it lasts: never faster than this."""
 
 _log = structlog.get_logger("podcidr.reconcile")
 
@@ -32,6 +34,7 @@ class Teller:
         self._events, self._metrics, self._clock = events, metrics, clock
         self._waiting_since: dict[Key, float] = {}
         self._told: frozenset[Violation] = frozenset()
+        self._shortages: dict[Key, tuple[str, float]] = {}
 
     def planned(self, snapshot: Snapshot, decided: Plan) -> None:
         """Demand seen, violations confirmed."""
@@ -44,11 +47,25 @@ class Teller:
             for node in violation.nodes:
                 self._post(node, snapshot, "Warning", names.EVENT_BLOCK_CONFLICT, f"{violation.words}; it drains, nobody else gets it")
         self._told = violations
+        self._tell_shortages(decided, now)
         self._metrics.frozen_blocks.set(len({p for v in (*decided.violations, *decided.suspects) for p in v.prefixes}))
         self._metrics.double_claims.set(len({p for v in decided.violations if v.invariant == 2 for p in v.prefixes}))
         self._metrics.nodes.labels("reporting").set(sum(n.known is not None for n in snapshot.nodecidrs.values()))
         self._metrics.nodes.labels("waiting").set(len({key.node for key in decided.pending}))
         self._metrics.nodes.labels("gone").set(len(snapshot.nodecidrs.keys() - snapshot.nodes.keys()))
+
+    def _tell_shortages(self, decided: Plan, now: float) -> None:
+        """On the Node, where people look who wonder why its pods don't start."""
+        for key, why in decided.unserved.items():
+            told, at = self._shortages.get(key, ("", float("-inf")))
+            if now - at >= (REPEAT_SECONDS if told == why else CHANGED_SECONDS):
+                self._shortages[key] = why, now
+                _log.warning("pods wait for an address", node=key.node, family=str(key.family), reason=why)
+                text = f"pods wait for an {key.family} address; {why}"
+                self._events.post(ObjectRef(NODES, key.node, key.node), "Warning", names.EVENT_NODE_SHORT, text)  # uid as kubelet's Events
+        self._shortages = {
+            key: (told, at) for key, (told, at) in self._shortages.items() if key in decided.unserved or now - at < REPEAT_SECONDS
+        }
 
     def applied(self, snapshot: Snapshot, outcome: Outcome) -> None:
         """Each action's end; Events for those that concern blocks, but a node's first one."""

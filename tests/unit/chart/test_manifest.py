@@ -67,7 +67,8 @@ def test_namespace_comes_first_and_lets_host_network_in(manifest: list[Object]) 
 def test_accounts_and_lease_are_the_ones_the_programs_know(manifest: list[Object]) -> None:
     accounts = {o["metadata"]["name"] for o in manifest if o["kind"] == "ServiceAccount"}
     assert accounts == {names.SERVICE_ACCOUNT_OPERATOR, names.SERVICE_ACCOUNT_AGENT}
-    assert [r["resourceNames"] for r in rules(manifest, "operator") if "resourceNames" in r] == [[names.LEASE]]
+    leases = [r for r in rules(manifest, "operator") if "leases" in r["resources"] and "resourceNames" in r]
+    assert [r["resourceNames"] for r in leases] == [[names.LEASE]]
 
 
 @pytest.mark.parametrize("program", ["operator", "agent"])

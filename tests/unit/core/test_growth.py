@@ -211,3 +211,29 @@ def test_of_nodes_that_compete_the_one_with_fewest_addresses_is_next() -> None:
     poor = build.listing("b", pool, {}, demand=waiting(100))
     got = build.actions([pool], [build.node("a"), build.node("b")], [rich, poor])
     assert got == [("Claim", "b", "10.0.0.32/28"), ("Claim", "b", "10.0.0.48/28")]
+
+
+def test_pods_that_nothing_can_be_done_for_are_named_with_the_remedy() -> None:
+    """What an Event on the node says."""
+    tiny = build.pool("tiny", "10.0.0.0/28", allocation="Pinned", gateway="None")
+    capped = build.pool("capped", "10.0.1.0/24", allocation="Pinned", scaling={"maxBlocksPerNode": 1})
+    elsewhere = build.pool("elsewhere", "10.0.2.0/24", allocation="Pinned", nodeSelector={"matchLabels": {"rack": "a"}})
+    demand = tuple(Demand((name,), V4, pending=20) for name in ("tiny", "capped", "elsewhere", "gone"))
+    pools = [build.pool("default", "10.9.0.0/24"), tiny, capped, elsewhere]
+    listed = build.nodecidr("n1", [build.entry("10.0.0.0/28", tiny), build.entry("10.0.1.0/28", capped)])
+    nodecidr = replace(listed, report=build.report(listed, {"10.0.0.0/28": 14}, demand=demand))
+    unserved = {key.pools: why for key, why in plan(build.snapshot(pools, [build.node()], [nodecidr]), build.NOW).unserved.items()}
+    assert unserved == {
+        "tiny": "pool tiny: no ipv4 block is free: append a CIDR to the pool",
+        "capped": "pool capped: the node holds as many blocks as maxBlocksPerNode 1 allows: raise it",
+        "elsewhere": "pool elsewhere does not select the node: change its nodeSelector, or label the node",
+        "gone": "pool gone does not exist: create it, or unpin the pods",
+    }
+
+
+def test_blocks_among_service_addresses_are_never_claimed() -> None:
+    pool = build.pool("default", "10.0.0.0/26", gateway="None")
+    snapshot = build.snapshot([pool], [build.node()], [build.nodecidr("n1", [])], services=(build.prefix("10.0.0.0/27"),))
+    assert build.short(plan(snapshot, build.NOW)) == [("Claim", "n1", "10.0.0.32/28")]
+    around = replace(snapshot, services=(build.prefix("10.0.0.0/8"),))
+    assert build.short(plan(around, build.NOW)) == []

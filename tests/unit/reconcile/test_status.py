@@ -1,5 +1,6 @@
 """IPPool.status: conditions keep their transition times, counts saturate, the forecast is a straight line."""
 
+from dataclasses import replace
 from typing import Any
 
 from podcidr.core.acceptance import Refusal
@@ -45,6 +46,29 @@ def test_import_pending_names_at_most_five_nodes() -> None:
     accepted = condition(pool_status(view(waiting=(CIDR,), waiting_for=nodes), {}, "T"), "Accepted")
     assert accepted["reason"] == "ImportPending"
     assert accepted["message"].endswith("n0, n1, n2, n3, n4 and 4 more")
+
+
+def test_service_cidrs_and_nodes_in_the_pool_are_both_named() -> None:
+    accepted = condition(pool_status(view(services=(parse_prefix("10.64.0.0/28"),), foreign=("n1",)), {}, "T"), "Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("True", "ServiceCIDROverlap")
+    assert accepted["message"] == (
+        "Service CIDR 10.64.0.0/28 overlaps the pool: blocks in it are not claimed, for Services have its addresses; use other space; "
+        "own addresses of n1 lie in the pool: blocks that hold one are not claimed; reserve them"
+    )
+
+
+def test_a_pool_that_drains_says_what_holds_it() -> None:
+    pool = replace(POOL, disabled=True)
+    usage = {Family.IPV4: PoolUsage(capacity=250, blocks_total=16, blocks_claimed=4, blocks_quarantined=1)}
+    holders = {"n1": (1, 0), "n2": (3, 20)}
+    drained = condition(pool_status(PoolView(pool, usage, holders=holders), {}, "T"), "Drained")
+    assert (drained["status"], drained["reason"]) == ("False", "BlocksClaimed")
+    assert drained["message"] == (
+        "held by n2 (3 blocks, 20 addresses in use or cooling), n1 (1 blocks, 0 addresses in use or cooling); "
+        "1 blocks rest until their quarantine is over; restart the pods that have its addresses to be done sooner"
+    )
+    deleting = condition(pool_status(PoolView(replace(pool, deleting=True), usage), {}, "T"), "Drained")
+    assert (deleting["reason"], deleting["message"]) == ("DeletionWaits", "1 blocks rest until their quarantine is over")
 
 
 def test_what_no_longer_applies_is_removed() -> None:
