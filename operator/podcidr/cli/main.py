@@ -16,6 +16,7 @@ from podcidr.cli.options import connection_options
 from podcidr.cli.output import output_option, print_document
 from podcidr.cli.plan import plan
 from podcidr.cli.show import show
+from podcidr.cli.uninstall import uninstall
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
@@ -38,8 +39,8 @@ def cli(context: click.Context) -> int:
       podcidr plan      what would the operator do now, and why?
       podcidr explain   why does this pod wait, who has this address?
 
-    None of these changes anything. As kubectl plugin: kubectl podcidr show. In the cluster run `podcidr operator` and
-    `podcidr agent`, each with its own --help.
+    None of these changes anything; commands that do (uninstall) ask first. As kubectl plugin: kubectl podcidr show. In the
+    cluster run `podcidr operator` and `podcidr agent`, each with its own --help.
 
     \b
     Exit status: 0 ok, 1 violations found, 2 wrong usage, 3 API not reachable.
@@ -76,7 +77,7 @@ def completion(shell: str) -> int:
     return 0
 
 
-for command in (show, explain, check, plan):
+for command in (show, explain, check, plan, uninstall):
     cli.add_command(command)
 
 

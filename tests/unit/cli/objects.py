@@ -91,7 +91,7 @@ class FakeApi:
 
     def custom(self, plural: str) -> list[Object]:
         """Objects of podcidr's kinds."""
-        return self.current.get(plural, [])
+        return (self.current or self.looks[0]).get(plural, [])
 
     def namespaces(self) -> list[Object]:
         """Namespaces of this look."""
