@@ -143,7 +143,7 @@ func (n *node) command(verb, container string, options ...option) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.Env = []string{"CNI_COMMAND=" + c.verb, "CNI_CONTAINERID=" + c.container, "CNI_IFNAME=" + c.ifname,
-		"CNI_NETNS=" + c.netns, "CNI_ARGS=" + c.args, "CNI_PATH=/opt/cni/bin"}
+		"CNI_NETNS=" + c.netns, "CNI_ARGS=" + c.args, "CNI_PATH=/opt/cni/bin", "TEST_DIR=" + n.dir}
 	return cmd
 }
 
@@ -154,10 +154,20 @@ func (n *node) run(verb, container string, options ...option) reply {
 
 func finish(t testing.TB, cmd *exec.Cmd) reply {
 	t.Helper()
+	return finishStarted(t, cmd, make(chan struct{}))
+}
+
+// finishStarted closes the channel once the process is there.
+func finishStarted(t testing.TB, cmd *exec.Cmd, started chan<- struct{}) reply {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()
-	err := cmd.Run()
+	err := cmd.Start()
+	close(started)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if _, failed := err.(*exec.ExitError); err != nil && !failed {
 		t.Fatal(err)
 	}

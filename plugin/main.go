@@ -3,14 +3,10 @@
 package main
 
 import (
-	"encoding/json"
-	"log"
-	"os"
+	"strings"
+	"syscall"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-	"github.com/containernetworking/cni/pkg/version"
-
+	"podcidr.io/plugin/internal/cni"
 	"podcidr.io/plugin/internal/ipam"
 )
 
@@ -18,36 +14,35 @@ import (
 var release = "dev"
 
 func main() {
-	confVersion := ""
-	verb := func(run func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
-		return func(args *skel.CmdArgs) error {
-			confVersion, _ = (&version.ConfigDecoder{}).Decode(args.StdinData)
-			return run(args)
-		}
+	if verb, _ := syscall.Getenv("CNI_COMMAND"); verb == "" { // started by hand
+		cni.Note("podcidr-ipam " + release + ": CNI IPAM plugin of podcidr, for CNI " + strings.Join(cni.Versions, ", "))
+		return
 	}
-	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
-		Add:    verb(ipam.Add),
-		Del:    verb(ipam.Del),
-		Check:  verb(ipam.Check),
-		Status: verb(ipam.Status),
-		GC:     verb(ipam.GC),
-	}, version.All, "podcidr-ipam "+release+": CNI IPAM plugin of podcidr")
+	call, err := cni.Read()
+	if err == nil {
+		err = run(call)
+	}
 	if err != nil {
-		printError(confVersion, err)
-		os.Exit(1)
+		if printErr := cni.Print(cni.ErrorText(call.Version, err)); printErr != nil {
+			cni.Note("podcidr-ipam: writing the error to stdout: " + printErr.Error() + "; it was: " + err.Error())
+		}
+		syscall.Exit(1)
 	}
 }
 
-// printError adds cniVersion, which the specification asks for and types.Error does not print.
-func printError(confVersion string, err *types.Error) {
-	if confVersion == "" {
-		confVersion = version.Current()
-	}
-	body := struct {
-		CNIVersion string `json:"cniVersion"`
-		*types.Error
-	}{confVersion, err}
-	if encodeErr := json.NewEncoder(os.Stdout).Encode(body); encodeErr != nil {
-		log.Print("writing the error to stdout: ", encodeErr)
+func run(call *cni.Call) error {
+	switch call.Verb {
+	case "ADD":
+		return ipam.Add(call)
+	case "DEL":
+		return ipam.Del(call)
+	case "CHECK":
+		return ipam.Check(call)
+	case "STATUS":
+		return ipam.Status(call)
+	case "GC":
+		return ipam.GC(call)
+	default:
+		return cni.Print(cni.VersionText())
 	}
 }

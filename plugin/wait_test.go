@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,10 +17,16 @@ func (n *node) begin(container string, options ...option) <-chan reply {
 	done := make(chan reply, 1)
 	cmd := n.command("ADD", container, options...)
 	go func() { done <- finish(n.t, cmd) }()
-	eventually(n.t, "mark of "+container, func() bool {
-		return len(n.list("pending")) > 0 && strings.Contains(fmt.Sprint(n.list("pending")), ":"+container+":")
-	})
+	n.awaitMark(container)
 	return done
+}
+
+func (n *node) awaitMark(container string) {
+	n.t.Helper()
+	eventually(n.t, "mark of "+container, func() bool {
+		marks, _ := filepath.Glob(n.path("pending/*:" + container + ":*"))
+		return len(marks) > 0
+	})
 }
 
 func TestWaitsForABlock(t *testing.T) {

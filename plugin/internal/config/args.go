@@ -3,40 +3,38 @@ package config
 import (
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/types"
-
 	"podcidr.io/plugin/internal/fault"
-	"podcidr.io/plugin/internal/state"
 )
 
-// ParseArgs reads CNI_ARGS; unknown keys are the runtime's business.
-func ParseArgs(text string) (state.Pod, error) {
-	var pod state.Pod
-	for pair := range strings.SplitSeq(text, ";") {
+// readArgs reads CNI_ARGS; unknown keys are the runtime's business.
+func (c *Config) readArgs() error {
+	for pair := range strings.SplitSeq(c.call.Args, ";") {
 		if pair == "" {
 			continue
 		}
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok {
-			return pod, fault.New(types.ErrInvalidEnvironmentVariables, "CNI_ARGS: %q is not KEY=VALUE", pair)
+			return fault.New(fault.InvalidEnvironment, "CNI_ARGS: %q is not KEY=VALUE", pair)
 		}
 		switch key {
 		case "K8S_POD_NAMESPACE":
-			pod.Namespace = value
+			c.Pod.Namespace = value
 		case "K8S_POD_NAME":
-			pod.Name = value
+			c.Pod.Name = value
 		case "K8S_POD_UID":
-			pod.UID = value
+			c.Pod.UID = value
 		case "IP":
-			if value != "" {
-				return pod, unsupported("CNI_ARGS: IP", value)
+			for text := range strings.SplitSeq(value, ",") {
+				if err := c.want("CNI_ARGS: IP", text); err != nil {
+					return err
+				}
 			}
 		}
 	}
-	if !fileName(pod.Namespace) {
-		return pod, fault.New(types.ErrInvalidEnvironmentVariables, "CNI_ARGS: K8S_POD_NAMESPACE=%q is no name of a namespace", pod.Namespace)
+	if !fileName(c.Pod.Namespace) {
+		return fault.New(fault.InvalidEnvironment, "CNI_ARGS: K8S_POD_NAMESPACE=%q is no name of a namespace", c.Pod.Namespace)
 	}
-	return pod, nil
+	return nil
 }
 
 // fileName keeps a namespace inside the directory namespaces/.

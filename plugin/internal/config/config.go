@@ -2,17 +2,15 @@
 package config
 
 import (
-	"encoding/json"
-	"fmt"
-	"maps"
 	"path"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/containernetworking/cni/pkg/types"
-
+	"podcidr.io/plugin/internal/cni"
 	"podcidr.io/plugin/internal/fault"
+	"podcidr.io/plugin/internal/jsontext"
+	"podcidr.io/plugin/internal/state"
 )
 
 // Defaults of the plugin's keys.
@@ -30,197 +28,154 @@ const (
 
 // Config is the configuration of one call.
 type Config struct {
-	CNIVersion string
-	Network    string
-	StateDir   string
-	Wait       time.Duration
-	Routes     []*types.Route
-	DNS        types.DNS
-	PodPools   []string // the pod's own pin; nil: none
-}
+	StateDir string
+	Wait     time.Duration
+	Routes   []cni.Route
+	DNS      cni.DNS
+	Pod      state.Pod
+	PodPools []string // the pod's own pin; nil: none
+	Wanted   []Wanted // static addresses, at most one of a family
 
-type document struct {
-	CNIVersion    string                     `json:"cniVersion"`
-	Name          string                     `json:"name"`
-	IPAM          map[string]json.RawMessage `json:"ipam"`
-	RuntimeConfig map[string]json.RawMessage `json:"runtimeConfig"`
-	Args          struct {
-		CNI struct {
-			IPs json.RawMessage `json:"ips"`
-		} `json:"cni"`
-	} `json:"args"`
+	call *cni.Call
 }
 
 // Parse reads the whole configuration, as ADD needs it.
-func Parse(stdin []byte) (*Config, error) {
-	var doc document
-	if err := json.Unmarshal(stdin, &doc); err != nil {
-		return nil, fault.New(types.ErrDecodingFailure, "network configuration: %v; correct the file in the CNI configuration directory", err)
+func Parse(call *cni.Call) (*Config, error) {
+	if !call.Config.Get("ipam").Given() {
+		return nil, fault.New(fault.InvalidConfig, "ipam: missing; add \"ipam\": {\"type\": \"podcidr-ipam\"}")
 	}
-	if doc.IPAM == nil {
-		return nil, fault.New(types.ErrInvalidNetworkConfig, "ipam: missing; add \"ipam\": {\"type\": \"podcidr-ipam\"}")
-	}
-	c := &Config{CNIVersion: doc.CNIVersion, Network: doc.Name}
-	if c.CNIVersion == "" {
-		c.CNIVersion = "0.1.0" // as the runtimes' library takes it
-	}
-	for _, read := range []func(*document) error{c.readIPAM, c.readPodPools, refuseStatic} {
-		if err := read(&doc); err != nil {
+	c := &Config{StateDir: DefaultStateDir, Wait: seconds(defaultWaitSeconds), call: call}
+	for _, read := range []func() error{c.readIPAM, c.readPodPools, c.readWanted, c.readArgs} {
+		if err := read(); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
 }
 
-// ParseLenient reads no more than which directory and network; for DEL, which must not fail because of a typing error in a key that it does not use.
-func ParseLenient(stdin []byte) (*Config, error) {
-	c, err := Parse(stdin)
-	if err == nil {
-		return c, nil
+// StateDir reads no more than the directory, for verbs that must not fail because of a typing error in a key that they do not use.
+func StateDir(call *cni.Call) (state.Dir, error) {
+	c := &Config{StateDir: DefaultStateDir, call: call}
+	dir := call.Config.Get("ipam").Get("stateDir")
+	if !dir.Given() {
+		return DefaultStateDir, nil
 	}
-	var doc document
-	c = &Config{StateDir: DefaultStateDir}
-	_ = json.Unmarshal(stdin, &doc) // what can be read is read
-	c.CNIVersion, c.Network = doc.CNIVersion, doc.Name
-	if raw, ok := doc.IPAM["stateDir"]; ok {
-		if dirErr := c.setStateDir(raw); dirErr != nil {
-			return nil, dirErr
-		}
-	}
-	return c, err
+	err := c.setStateDir(dir)
+	return state.Dir(c.StateDir), err
 }
 
-func (c *Config) readIPAM(doc *document) error {
-	c.StateDir, c.Wait = DefaultStateDir, time.Duration(defaultWaitSeconds*float64(time.Second))
-	setters := map[string]func(json.RawMessage) error{
-		"type":        func(json.RawMessage) error { return nil },
-		"stateDir":    c.setStateDir,
-		"waitSeconds": c.setWait,
-		"routes":      c.setRoutes,
-		"resolvConf":  c.setResolvConf,
-	}
-	for _, key := range slices.Sorted(maps.Keys(doc.IPAM)) {
-		set, known := setters[key]
-		if !known {
-			return invalid("ipam."+key, doc.IPAM[key], "unknown key; allowed are type, stateDir, waitSeconds, routes, resolvConf")
+func (c *Config) readIPAM() error {
+	ipam := c.call.Config.Get("ipam")
+	read := &jsontext.Reader{}
+	for key, value := range read.Members(ipam, "ipam") {
+		set := map[string]func(jsontext.Value) error{
+			"type":        func(jsontext.Value) error { return nil },
+			"stateDir":    c.setStateDir,
+			"waitSeconds": c.setWait,
+			"routes":      c.setRoutes,
+			"resolvConf":  c.setResolvConf,
+		}[key]
+		if set == nil {
+			return c.invalid("ipam."+key, value, "unknown key; allowed are type, stateDir, waitSeconds, routes, resolvConf")
 		}
-		if string(doc.IPAM[key]) == "null" {
+		if !value.Given() {
 			continue
 		}
-		if err := set(doc.IPAM[key]); err != nil {
+		if err := set(value); err != nil {
 			return err
 		}
 	}
+	if read.Err != nil {
+		return c.invalid("ipam", ipam, "not an object; give {\"type\": \"podcidr-ipam\"}")
+	}
 	return nil
 }
 
-func (c *Config) setStateDir(raw json.RawMessage) error {
-	if json.Unmarshal(raw, &c.StateDir) != nil || !path.IsAbs(c.StateDir) {
-		return invalid("ipam.stateDir", raw, "not an absolute path; give the directory of the agent's --state-dir")
+func (c *Config) setStateDir(value jsontext.Value) error {
+	read := &jsontext.Reader{}
+	c.StateDir = path.Clean(read.String(value, ""))
+	if read.Err != nil || !path.IsAbs(c.StateDir) {
+		return c.invalid("ipam.stateDir", value, "not an absolute path; give the directory of the agent's --state-dir")
 	}
-	c.StateDir = path.Clean(c.StateDir)
 	return nil
 }
 
-func (c *Config) setWait(raw json.RawMessage) error {
-	var seconds float64
-	if json.Unmarshal(raw, &seconds) != nil || seconds < 0 || seconds > maxWaitSeconds {
-		return invalid("ipam.waitSeconds", raw, fmt.Sprintf("not a number of seconds from 0 to %v", maxWaitSeconds))
+func (c *Config) setWait(value jsontext.Value) error {
+	read := &jsontext.Reader{}
+	wait := read.Float(value, "")
+	if read.Err != nil || wait < 0 || wait > maxWaitSeconds {
+		return c.invalid("ipam.waitSeconds", value, "not a number of seconds from 0 to "+strconv.Itoa(maxWaitSeconds))
 	}
-	c.Wait = time.Duration(seconds * float64(time.Second))
+	c.Wait = seconds(wait)
 	return nil
 }
 
-func (c *Config) setRoutes(raw json.RawMessage) error {
-	var routes []map[string]json.RawMessage
-	if json.Unmarshal(raw, &routes) != nil {
-		return invalid("ipam.routes", raw, "not a list of objects; give [{\"dst\": \"0.0.0.0/0\"}]")
-	}
-	for i, route := range routes {
-		where := fmt.Sprintf("ipam.routes[%d]", i)
-		for _, key := range slices.Sorted(maps.Keys(route)) {
-			if !slices.Contains([]string{"dst", "gw", "mtu", "advmss", "priority", "table", "scope"}, key) {
-				return invalid(where+"."+key, route[key], "unknown key; allowed are dst, gw, mtu, advmss, priority, table, scope")
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func (c *Config) setRoutes(value jsontext.Value) error {
+	read := &jsontext.Reader{}
+	for i, item := range read.Items(value, "") {
+		where := "ipam.routes[" + strconv.Itoa(i) + "]"
+		for key, member := range read.Members(item, where) {
+			if !strings.Contains(" dst gw mtu advmss priority table scope ", " "+key+" ") {
+				return c.invalid(where+"."+key, member, "unknown key; allowed are dst, gw, mtu, advmss, priority, table, scope")
 			}
 		}
-		if _, ok := route["dst"]; !ok {
-			return invalid(where, raw, "dst is missing; give the destination CIDR")
+		if read.Err == nil && !item.Get("dst").Given() {
+			return c.invalid(where, item, "dst is missing; give the destination CIDR")
 		}
-		parsed := &types.Route{}
-		whole, _ := json.Marshal(route)
-		if err := json.Unmarshal(whole, parsed); err != nil {
-			return invalid(where, whole, err.Error())
+		c.Routes = append(c.Routes, cni.ReadRoute(read, item, where))
+		if read.Err != nil {
+			return c.invalid(where, item, read.Err.Error())
 		}
-		c.Routes = append(c.Routes, parsed)
+	}
+	if read.Err != nil {
+		return c.invalid("ipam.routes", value, "not a list of objects; give [{\"dst\": \"0.0.0.0/0\"}]")
 	}
 	return nil
 }
 
 // readPodPools takes the pod's pin as it stands; whether the namespace allows it is seen later.
-func (c *Config) readPodPools(doc *document) error {
-	raw, ok := doc.RuntimeConfig[annotationsCapability]
-	if !ok || string(raw) == "null" {
+func (c *Config) readPodPools() error {
+	read := &jsontext.Reader{}
+	value := c.call.Config.Get("runtimeConfig").Get(annotationsCapability)
+	pin := read.String(read.Object(value, "").Get(poolsAnnotation), "")
+	if read.Err != nil {
+		return c.invalid("runtimeConfig."+annotationsCapability, value, "not an object of strings")
+	}
+	if strings.TrimSpace(pin) == "" {
 		return nil
 	}
-	var annotations map[string]string
-	if err := json.Unmarshal(raw, &annotations); err != nil {
-		return invalid("runtimeConfig."+annotationsCapability, raw, "not an object of strings")
-	}
-	pin, ok := annotations[poolsAnnotation]
-	if !ok || strings.TrimSpace(pin) == "" {
-		return nil
-	}
-	pools, err := parsePin(pin)
-	if err != nil {
-		return fault.New(types.ErrInvalidNetworkConfig, "pod annotation %s: %q: %v; give pool names as a JSON array or a comma list", poolsAnnotation, pin, err)
+	pools, wrong := parsePin(pin)
+	if wrong != "" {
+		return fault.New(fault.InvalidConfig, "pod annotation %s: %q: %s; give pool names as a JSON array or a comma list", poolsAnnotation, pin, wrong)
 	}
 	c.PodPools = pools
 	return nil
 }
 
-func parsePin(pin string) ([]string, error) {
-	var pools []string
+// parsePin gives the names, or what is wrong.
+func parsePin(pin string) (pools []string, wrong string) {
 	if strings.HasPrefix(strings.TrimSpace(pin), "[") {
-		if err := json.Unmarshal([]byte(pin), &pools); err != nil {
-			return nil, err
+		list, err := jsontext.Parse([]byte(pin))
+		read := &jsontext.Reader{Err: err}
+		if pools = read.Strings(list, "the list"); read.Err != nil {
+			return nil, read.Err.Error()
 		}
 	} else {
 		pools = strings.Split(pin, ",")
 	}
 	for i := range pools {
 		if pools[i] = strings.TrimSpace(pools[i]); pools[i] == "" {
-			return nil, fmt.Errorf("name %d is empty", i+1)
+			return nil, "name " + strconv.Itoa(i+1) + " is empty"
 		}
 	}
 	if len(pools) == 0 {
-		return nil, fmt.Errorf("no name in it")
+		return nil, "no name in it"
 	}
-	return pools, nil
+	return pools, ""
 }
 
-// refuseStatic: a wanted address that is silently ignored would be worse than an error.
-func refuseStatic(doc *document) error {
-	for _, wish := range []struct {
-		field string
-		value json.RawMessage
-	}{
-		{"args.cni.ips", doc.Args.CNI.IPs},
-		{"runtimeConfig.ips", doc.RuntimeConfig["ips"]},
-		{"runtimeConfig.ipRanges", doc.RuntimeConfig["ipRanges"]},
-	} {
-		switch string(wish.value) {
-		case "", "null", "[]":
-		default:
-			return unsupported(wish.field, string(wish.value))
-		}
-	}
-	return nil
-}
-
-func unsupported(field, value string) error {
-	return fault.New(types.ErrUnsupportedField, "%s: %s: podcidr-ipam chooses addresses itself; remove the request, or pin the pod to a pool", field, value)
-}
-
-func invalid(field string, value json.RawMessage, why string) error {
-	return fault.New(types.ErrInvalidNetworkConfig, "%s: %s: %s", field, value, why)
+func (c *Config) invalid(field string, value jsontext.Value, why string) error {
+	return fault.New(fault.InvalidConfig, "%s: %s: %s", field, value.Source(c.call.Stdin), why)
 }

@@ -3,14 +3,10 @@ package ipam
 
 import (
 	"errors"
-	"fmt"
-	"strings"
+	"net/netip"
+	"slices"
 
-	"github.com/containernetworking/cni/pkg/ns"
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-	types100 "github.com/containernetworking/cni/pkg/types/100"
-
+	"podcidr.io/plugin/internal/cni"
 	"podcidr.io/plugin/internal/config"
 	"podcidr.io/plugin/internal/fault"
 	"podcidr.io/plugin/internal/state"
@@ -19,18 +15,18 @@ import (
 // adding is one ADD.
 type adding struct {
 	config *config.Config
-	args   *skel.CmdArgs
+	call   *cni.Call
 	dir    state.Dir
-	key    string
-	pod    state.Pod
+	key    state.Key
 	view   *state.View
 	mark   *state.Mark
-	why    string // nothing was assigned at the last attempt
+	owed   map[string]int // seen before the lock was taken: who is older can only become fewer
+	why    string         // nothing was assigned at the last attempt
 }
 
 // Add assigns an address of each family, waiting for one if need be, and prints them.
-func Add(args *skel.CmdArgs) error {
-	a, err := newAdding(args)
+func Add(call *cni.Call) error {
+	a, err := newAdding(call)
 	if err != nil {
 		return err
 	}
@@ -38,51 +34,32 @@ func Add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	return types.PrintResult(result, a.config.CNIVersion)
+	return cni.Print(result.Text(call.Version))
 }
 
-func newAdding(args *skel.CmdArgs) (*adding, error) {
-	conf, err := config.Parse(args.StdinData)
+func newAdding(call *cni.Call) (*adding, error) {
+	conf, err := config.Parse(call)
 	if err != nil {
 		return nil, err
 	}
-	pod, err := config.ParseArgs(args.Args)
-	if err != nil {
-		return nil, err
+	if !call.NetnsOverride && call.SameNetns() { // asked before assigning: the main plugin will refuse it, too late
+		return nil, fault.New(fault.InvalidNetns, "CNI_NETNS: %s is the plugin's own network namespace; give the container's", call.Netns)
 	}
-	if err := checkNetns(args); err != nil {
-		return nil, err
-	}
-	a := &adding{config: conf, args: args, dir: state.Dir(conf.StateDir), pod: pod, key: keyOf(conf.Network, args)}
-	a.view = a.dir.NewView(pod.Namespace)
-	a.mark = a.dir.NewMark(a.key, pod)
+	a := &adding{config: conf, call: call, dir: state.Dir(conf.StateDir), key: keyOf(call)}
+	a.view = a.dir.NewView(conf.Pod.Namespace)
+	a.mark = a.dir.NewMark(a.key.String(), conf.Pod, conf.Wait, len(conf.Wanted) > 0)
 	return a, nil
 }
 
-func keyOf(network string, args *skel.CmdArgs) string {
-	return state.Key{Network: network, Container: args.ContainerID, Interface: args.IfName}.String()
-}
-
-// checkNetns asks before assigning what skel asks after it, when the address is already gone.
-func checkNetns(args *skel.CmdArgs) error {
-	if args.NetnsOverride == "1" || strings.EqualFold(args.NetnsOverride, "true") {
-		return nil
-	}
-	same, err := ns.CheckNetNS(args.Netns)
-	if err != nil {
-		return err
-	}
-	if same {
-		return fault.New(types.ErrInvalidNetNS, "CNI_NETNS: %s is the plugin's own network namespace; give the container's", args.Netns)
-	}
-	return nil
+func keyOf(call *cni.Call) state.Key {
+	return state.Key{Network: call.Network, Container: call.Container, Interface: call.Interface}
 }
 
 // attempt takes the lock and assigns, or says why not. A nil result without an error means: wait. last takes the mark away.
-func (a *adding) attempt(last bool) (result *types100.Result, err error) {
+func (a *adding) attempt(last bool) (result *cni.Result, err error) {
 	unlock, err := a.dir.Lock()
 	if errors.Is(err, state.ErrNoDir) {
-		return nil, a.dir.NoDirError(types.ErrTryAgainLater)
+		return nil, a.dir.NoDirError(fault.TryAgainLater)
 	}
 	if err != nil {
 		return nil, err
@@ -116,45 +93,51 @@ func (a *adding) tolerate(err error) error {
 }
 
 func (a *adding) withdrawn() error {
-	return fault.New(types.ErrTryAgainLater, "DEL, GC or a newer ADD for container %s, interface %s ended this ADD while it waited; nothing was assigned", a.args.ContainerID, a.args.IfName)
+	return fault.New(fault.TryAgainLater, "DEL, GC or a newer ADD for container %s, interface %s ended this ADD while it waited; nothing was assigned", a.call.Container, a.call.Interface)
 }
 
 // again gives the result of an earlier ADD of the same interface. A damaged one of a crash is cleared away.
-func (a *adding) again() (*types100.Result, error) {
-	record, err := a.dir.ReadAttachment(a.key)
+func (a *adding) again() (*cni.Result, error) {
+	key := a.key.String()
+	record, err := a.dir.ReadAttachment(key)
 	if record == nil || err != nil {
 		return nil, err
 	}
 	if !a.dir.Complete(record) {
-		return nil, a.dir.Release(a.key, record)
+		return nil, a.dir.Release(key, record)
 	}
-	result, err := types100.NewResult(record.Result)
-	if err != nil {
-		return nil, fault.New(types.ErrDecodingFailure, "%s: result: %v; a DEL of this interface clears it", a.dir.AttachmentPath(a.key), err)
+	if record.Result == nil {
+		return nil, fault.New(fault.DecodingFailure, "%s: result: missing; a DEL of this interface clears it", a.dir.AttachmentPath(key))
 	}
-	return result.(*types100.Result), nil
+	for _, wanted := range a.config.Wanted {
+		if !slices.ContainsFunc(record.IPs, func(held state.Held) bool { return held.Address == wanted.Address }) {
+			return nil, fault.New(fault.InvalidConfig, "%s: %s: this interface holds other addresses already; a DEL of it frees them", wanted.Field, wanted.Address)
+		}
+	}
+	return record.Result, nil
 }
 
 // assignOrWait chooses and claims; without an address it leaves a mark, unless this was the last attempt.
-func (a *adding) assignOrWait(last bool) (*types100.Result, error) {
-	pools, err := poolsFor(a.view, a.pod, a.config.PodPools)
+func (a *adding) assignOrWait(last bool) (*cni.Result, error) {
+	request, err := resolve(a.view, a.config)
 	if errors.Is(err, errNamespaceUnknown) {
-		a.why = fmt.Sprintf("namespace %s is not known on this node yet: the podcidr agent has not seen it", a.pod.Namespace)
+		a.why = "namespace " + a.config.Pod.Namespace + " is not known on this node yet: the podcidr agent has not seen it"
 		return nil, a.leaveMark(last, nil, nil)
 	}
 	if err != nil {
 		return nil, err
 	}
+	request.owed = a.owed
 	index, err := a.openIndex()
 	if err != nil {
 		return nil, err
 	}
 	defer index.Close()
 	for {
-		best, short := choose(pools, index, state.Now())
+		best, short := request.choose(index, state.Now())
 		if best == nil {
-			a.why = "no free address; pools tried: " + a.explain(pools, index)
-			return nil, a.leaveMark(last, names(pools), short)
+			a.why = "no free address; " + request.explain(index, state.Now())
+			return nil, a.leaveMark(last, names(request.pools), short)
 		}
 		result, err := a.claim(best, index)
 		if !errors.Is(err, state.ErrHeld) {
@@ -173,13 +156,6 @@ func (a *adding) openIndex() (*state.Index, error) {
 	return a.dir.BuildIndex(a.view.StateID, a.view.Allocation.Blocks, index)
 }
 
-func (a *adding) explain(pools []*state.Pool, index *state.Index) string {
-	if len(pools) == 0 {
-		return "none, for neither the node nor the namespace has any"
-	}
-	return describe(pools, index, state.Now())
-}
-
 func (a *adding) leaveMark(last bool, pools, short []string) error {
 	if last {
 		return nil
@@ -187,32 +163,18 @@ func (a *adding) leaveMark(last bool, pools, short []string) error {
 	return a.mark.Put(pools, short)
 }
 
-func names(pools []*state.Pool) []string {
-	names := make([]string, len(pools))
-	for i, pool := range pools {
-		names[i] = pool.Name
-	}
-	return names
-}
-
 // claim assigns what was chosen. On ErrHeld the index knows better now.
-func (a *adding) claim(best *choice, index *state.Index) (*types100.Result, error) {
-	result := a.resultOf(best)
-	printed, err := result.MarshalJSON()
-	if err != nil {
-		return nil, fault.New(types.ErrInternal, "encoding the result: %v", err)
-	}
+func (a *adding) claim(best *choice, index *state.Index) (*cni.Result, error) {
 	record := &state.Attachment{
-		Version: state.Version, StateID: a.view.StateID,
-		Network: a.config.Network, Container: a.args.ContainerID, Interface: a.args.IfName, Netns: a.args.Netns,
-		Pod: a.pod, AssignedAt: state.Now(), Result: printed,
+		StateID: a.view.StateID, Key: a.key, Netns: a.call.Netns, Pod: a.config.Pod,
+		AssignedAt: state.Now(), Result: a.resultOf(best),
 	}
 	for _, one := range best.addresses {
 		record.IPs = append(record.IPs, state.Held{
 			Address: one.address, Pool: best.pool.Name, Block: one.block.Prefix, CooldownSeconds: best.pool.CooldownSeconds,
 		})
 	}
-	taken, err := a.dir.Assign(a.key, record, index)
+	taken, err := a.dir.Assign(record, index)
 	switch {
 	case errors.Is(err, state.ErrHeld):
 		index.Set(taken, state.EntryHeld)
@@ -222,5 +184,14 @@ func (a *adding) claim(best *choice, index *state.Index) (*types100.Result, erro
 	if err != nil {
 		return nil, err
 	}
-	return result, nil
+	return record.Result, nil
+}
+
+// resultOf has no interfaces: these are the main plugin's.
+func (a *adding) resultOf(best *choice) *cni.Result {
+	result := &cni.Result{Routes: a.config.Routes, DNS: a.config.DNS}
+	for _, one := range best.addresses {
+		result.IPs = append(result.IPs, cni.IP{Address: netip.PrefixFrom(one.address, one.block.PrefixLength), Gateway: one.block.Gateway})
+	}
+	return result
 }

@@ -2,11 +2,13 @@ package ipam
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"podcidr.io/plugin/internal/config"
 	"podcidr.io/plugin/internal/state"
 )
 
@@ -21,13 +23,17 @@ type chosen struct {
 	block   state.Block
 }
 
-// choose gives the lowest usable addresses of the first pool that has one of every family it serves.
+// choose gives the lowest usable addresses of the first pool that has one of every family it serves, beyond what it owes to ADDs that wait longer.
 // It only reads memory, so a waiting ADD can ask without the lock; nothing is claimed by it.
-func choose(pools []*state.Pool, index *state.Index, now float64) (best *choice, short []string) {
-	for _, pool := range pools {
+func (r *request) choose(index *state.Index, now float64) (best *choice, short []string) {
+	for _, pool := range r.pools {
 		found := choice{pool: pool}
 		for _, family := range pool.Families {
-			if one, ok := lowest(family, index, now); ok {
+			one, ok := r.find(family, index, now)
+			if ok && r.owed[pool.Name] > 0 {
+				ok = usable(family, index, now, r.owed[pool.Name]+1) > r.owed[pool.Name]
+			}
+			if ok {
 				found.addresses = append(found.addresses, one)
 			} else if !slices.Contains(short, family.Name) {
 				short = append(short, family.Name)
@@ -41,19 +47,59 @@ func choose(pools []*state.Pool, index *state.Index, now float64) (best *choice,
 	return nil, short
 }
 
+// find gives the wanted address of the family, else the lowest.
+func (r *request) find(family state.Family, index *state.Index, now float64) (chosen, bool) {
+	for _, wanted := range r.wanted {
+		if block, ok := blockOf(family, wanted.Address); ok {
+			return chosen{wanted.Address, block}, state.Usable(index.EntryOf(wanted.Address), now)
+		}
+	}
+	return lowest(family, index, now)
+}
+
 func lowest(family state.Family, index *state.Index, now float64) (chosen, bool) {
-	for _, block := range family.Blocks {
-		entries := index.Entries(block.Prefix)
-		for i := range state.Size(block.Prefix) {
-			if !state.Usable(entries.At(i), now) {
-				continue
-			}
-			if address := state.AddrAt(block.Prefix, i); assignable(block, address) {
-				return chosen{address, block}, true
+	for one := range usableOf(family, index, now) {
+		return one, true
+	}
+	return chosen{}, false
+}
+
+// usable counts up to enough.
+func usable(family state.Family, index *state.Index, now float64, enough int) int {
+	count := 0
+	for range usableOf(family, index, now) {
+		if count++; count >= enough {
+			break
+		}
+	}
+	return count
+}
+
+// usableOf goes through what may be assigned, from the lowest up.
+func usableOf(family state.Family, index *state.Index, now float64) iter.Seq[chosen] {
+	return func(yield func(chosen) bool) {
+		for _, block := range family.Blocks {
+			entries := index.Entries(block.Prefix)
+			for i := range state.Size(block.Prefix) {
+				if !state.Usable(entries.At(i), now) {
+					continue
+				}
+				if address := state.AddrAt(block.Prefix, i); assignable(block, address) && !yield(chosen{address, block}) {
+					return
+				}
 			}
 		}
 	}
-	return chosen{}, false
+}
+
+// blockOf finds the block that an address can be assigned from.
+func blockOf(family state.Family, address netip.Addr) (state.Block, bool) {
+	for _, block := range family.Blocks {
+		if block.Prefix.Contains(address) {
+			return block, assignable(block, address)
+		}
+	}
+	return state.Block{}, false
 }
 
 func assignable(block state.Block, address netip.Addr) bool {
@@ -62,18 +108,39 @@ func assignable(block state.Block, address netip.Addr) bool {
 	})
 }
 
-// describe says for people why no pool had an address.
-func describe(pools []*state.Pool, index *state.Index, now float64) string {
+// explain says for people why no pool had an address.
+func (r *request) explain(index *state.Index, now float64) string {
+	if len(r.pools) == 0 {
+		return "pools tried: none, for neither the node nor the namespace has any"
+	}
 	var parts []string
-	for _, pool := range pools {
+	for _, pool := range r.pools {
 		if len(pool.Families) == 0 {
-			parts = append(parts, fmt.Sprintf("%s (no address family yet)", pool.Name))
+			parts = append(parts, pool.Name+" (no address family yet)")
 		}
 		for _, family := range pool.Families {
 			parts = append(parts, pool.Name+" "+describeFamily(family, index, now))
 		}
+		if owed := r.owed[pool.Name]; owed > 0 {
+			parts = append(parts, fmt.Sprintf("%s is first for %d that wait longer", pool.Name, owed))
+		}
 	}
-	return strings.Join(parts, ", ")
+	text := "pools tried: " + strings.Join(parts, ", ")
+	for _, wanted := range r.wanted {
+		text += "; " + describeWanted(wanted, index.EntryOf(wanted.Address), now)
+	}
+	return text
+}
+
+func describeWanted(wanted config.Wanted, entry uint32, now float64) string {
+	text := wanted.Field + " asks for " + wanted.Address.String()
+	switch {
+	case entry == state.EntryHeld:
+		return text + ", which is held"
+	case !state.Usable(entry, now):
+		return text + fmt.Sprintf(", which cools for another %.0f s", max(1, float64(entry)-now))
+	}
+	return text
 }
 
 func describeFamily(family state.Family, index *state.Index, now float64) string {

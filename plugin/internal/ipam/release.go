@@ -1,41 +1,37 @@
 package ipam
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"os"
+	"strconv"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-
+	"podcidr.io/plugin/internal/cni"
 	"podcidr.io/plugin/internal/config"
 	"podcidr.io/plugin/internal/fault"
+	"podcidr.io/plugin/internal/jsontext"
 	"podcidr.io/plugin/internal/state"
 )
 
 // Del frees what the interface holds and succeeds whatever it finds: a runtime that sees a DEL fail may never call again.
 // Only when the lock can't be had it says "later", for nothing has been looked at then.
-func Del(args *skel.CmdArgs) error {
-	conf, err := config.ParseLenient(args.StdinData)
-	note("configuration", err)
-	if conf == nil {
+func Del(call *cni.Call) error {
+	dir, err := config.StateDir(call)
+	if err != nil {
+		note("configuration", err)
 		return nil
 	}
-	dir := state.Dir(conf.StateDir)
 	unlock, err := dir.Lock()
 	if err != nil {
 		return unlessBusy(err)
 	}
 	defer unlock()
-	note("DEL", release(dir, keyOf(conf.Network, args)))
+	note("DEL", release(dir, keyOf(call).String()))
 	return nil
 }
 
 func unlessBusy(err error) error {
-	var cniError *types.Error
-	if errors.As(err, &cniError) && cniError.Code == types.ErrTryAgainLater {
+	var known *fault.Error
+	if errors.As(err, &known) && known.Code == fault.TryAgainLater {
 		return err
 	}
 	if !errors.Is(err, state.ErrNoDir) {
@@ -57,7 +53,7 @@ func release(dir state.Dir, key string) error {
 
 func note(what string, err error) {
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "podcidr-ipam: %s: %v\n", what, err)
+		cni.Note("podcidr-ipam: " + what + ": " + err.Error())
 	}
 }
 
@@ -70,43 +66,41 @@ type collecting struct {
 }
 
 // GC frees what this network holds and the runtime does not list. What was assigned after it began can't be in the list.
-func GC(args *skel.CmdArgs) error {
-	conf, err := config.ParseLenient(args.StdinData)
-	if conf == nil {
-		return err
-	}
-	valid, err := validKeys(conf.Network, args.StdinData)
+func GC(call *cni.Call) error {
+	dir, err := config.StateDir(call)
 	if err != nil {
 		return err
 	}
-	gc := &collecting{dir: state.Dir(conf.StateDir), prefix: conf.Network + ":", valid: valid, started: state.Now()}
+	valid, err := validKeys(call)
+	if err != nil {
+		return err
+	}
+	gc := &collecting{dir: dir, prefix: call.Network + ":", valid: valid, started: state.Now()}
 	return gc.run()
 }
 
 // validKeys joins both lists: the specification's first text named it otherwise than libcni.
-func validKeys(network string, stdin []byte) (map[string]bool, error) {
-	var lists struct {
-		Valid json.RawMessage `json:"cni.dev/valid-attachments"`
-		Older json.RawMessage `json:"cni.dev/attachments"`
-	}
-	if err := json.Unmarshal(stdin, &lists); err != nil {
-		return nil, fault.New(types.ErrDecodingFailure, "network configuration: %v", err)
-	}
-	if lists.Valid == nil && lists.Older == nil {
-		return nil, fault.New(types.ErrInvalidNetworkConfig, "cni.dev/valid-attachments: missing; give the list, empty if nothing is valid. Nothing was freed")
-	}
-	valid := map[string]bool{}
-	for _, raw := range []json.RawMessage{lists.Valid, lists.Older} {
-		var attachments []types.GCAttachment
-		if raw == nil {
-			continue
+func validKeys(call *cni.Call) (map[string]bool, error) {
+	lists, valid := []string{"cni.dev/valid-attachments", "cni.dev/attachments"}, map[string]bool{}
+	given := false
+	for _, name := range lists {
+		list := call.Config.Get(name)
+		given = given || !list.Absent()
+		read := &jsontext.Reader{}
+		for i, item := range read.Items(list, name) {
+			where := name + "[" + strconv.Itoa(i) + "]."
+			key := state.Key{Network: call.Network, Container: read.String(item.Get("containerID"), where+"containerID"), Interface: read.String(item.Get("ifname"), where+"ifname")}
+			if read.Err == nil && (key.Container == "" || key.Interface == "") {
+				item.Refuse(read, where+"containerID or ifname is missing")
+			}
+			valid[key.String()] = true
 		}
-		if err := json.Unmarshal(raw, &attachments); err != nil {
-			return nil, fault.New(types.ErrInvalidNetworkConfig, "cni.dev/valid-attachments: %s: %v. Nothing was freed", raw, err)
+		if read.Err != nil {
+			return nil, fault.New(fault.InvalidConfig, "%s: %s: %v. Nothing was freed", name, list.Source(call.Stdin), read.Err)
 		}
-		for _, a := range attachments {
-			valid[state.Key{Network: network, Container: a.ContainerID, Interface: a.IfName}.String()] = true
-		}
+	}
+	if !given {
+		return nil, fault.New(fault.InvalidConfig, "cni.dev/valid-attachments: missing; give the list, empty if nothing is valid. Nothing was freed")
 	}
 	return valid, nil
 }
@@ -128,7 +122,7 @@ func (gc *collecting) run() error {
 		}
 	}
 	if len(failed) > 0 {
-		return fault.New(types.ErrIOFailure, "%v", errors.Join(failed...))
+		return fault.New(fault.IOFailure, "%v", errors.Join(failed...))
 	}
 	return nil
 }

@@ -3,67 +3,79 @@ package ipam
 import (
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
-	"github.com/containernetworking/cni/pkg/types"
-	types100 "github.com/containernetworking/cni/pkg/types/100"
-
+	"podcidr.io/plugin/internal/cni"
 	"podcidr.io/plugin/internal/fault"
 	"podcidr.io/plugin/internal/state"
 )
 
-// tick is how often a waiting ADD looks. Not inotify: its instances are 128 per user.
-const tick = 50 * time.Millisecond
+// How often a waiting ADD looks: those next in line 20 times a second, those with many before them less, lest together they keep a CPU busy.
+// Not inotify: its instances are 128 per user.
+const (
+	shortestTick = 50 * time.Millisecond
+	longestTick  = time.Second
+	nextInLine   = 4
+)
 
 // run tries at once, and then whenever there is a reason to.
-func (a *adding) run() (*types100.Result, error) {
-	start := time.Now()
-	deadline := start.Add(a.config.Wait)
-	result, err := a.attempt(a.config.Wait == 0)
-	if result != nil || err != nil {
-		return result, err
-	}
-	peek := &peek{adding: a}
+func (a *adding) run() (*cni.Result, error) {
+	deadline := time.Now().Add(a.config.Wait)
+	peek := &peek{adding: a, queue: state.NewQueue(a.mark)}
 	defer peek.close()
-	for time.Now().Before(deadline) {
-		time.Sleep(min(jittered(tick), time.Until(deadline)))
+	length := peek.queue.Length()
+	if length > 0 { // who has just come goes behind who waits
+		peek.worthwhile()
+	}
+	result, err := a.attempt(a.config.Wait == 0)
+	if result == nil && err == nil && a.config.Wait > 0 {
+		runtime.GOMAXPROCS(1) // else each look wakes a second thread, which finds nothing to do
+	}
+	for result == nil && err == nil && time.Now().Before(deadline) {
+		time.Sleep(min(tick(length), time.Until(deadline)))
 		if !a.mark.Stands() {
 			return nil, a.withdrawn()
 		}
-		if !peek.worthwhile() {
-			continue
+		if peek.worthwhile() {
+			result, err = a.attempt(false)
 		}
-		if result, err := a.attempt(false); result != nil || err != nil {
-			return result, err
-		}
-	}
-	if a.config.Wait > 0 {
-		if result, err := a.attempt(true); result != nil || err != nil {
-			return result, err
+		if length >= nextInLine {
+			length = peek.queue.Length()
 		}
 	}
-	return nil, fault.New(types.ErrTryAgainLater, "%s; waited %v (ipam.waitSeconds), the runtime tries again", a.why, a.config.Wait)
+	if result == nil && err == nil && a.config.Wait > 0 {
+		peek.worthwhile()
+		result, err = a.attempt(true)
+	}
+	if result == nil && err == nil {
+		err = fault.New(fault.TryAgainLater, "%s; waited %v (ipam.waitSeconds), the runtime tries again", a.why, a.config.Wait)
+	}
+	return result, err
 }
 
-// jittered spreads those who wait, lest all look at the same instant.
-func jittered(mean time.Duration) time.Duration {
+// tick is spread, lest all look at the same instant.
+func tick(length int) time.Duration {
+	mean := min(shortestTick*time.Duration(1+length/nextInLine), longestTick)
 	return mean*4/5 + rand.N(mean*2/5)
 }
 
 // peek looks without the lock whether an attempt could succeed, so that hundreds may wait without standing in line for it.
-// It rests on nothing: what it sees is seen again under the lock.
+// What it sees is seen again under the lock, but for who waits longer: that can only become less.
 type peek struct {
 	*adding
+	queue  *state.Queue
 	index  *state.Index
 	opened bool
 }
 
 func (p *peek) worthwhile() bool {
+	p.owed = nil
 	if err := p.view.Refresh(); err != nil {
 		var notReady state.NotReady
 		return !errors.As(err, &notReady) // an attempt tells of every other error
 	}
-	pools, err := poolsFor(p.view, p.pod, p.config.PodPools)
+	request, err := resolve(p.view, p.config)
 	if err != nil {
 		return !errors.Is(err, errNamespaceUnknown)
 	}
@@ -71,9 +83,32 @@ func (p *peek) worthwhile() bool {
 		p.close()
 		p.index, p.opened = p.dir.OpenIndex(p.view.StateID), true
 	}
-	best, short := choose(pools, p.index, state.Now())
-	return best != nil || !p.mark.Says(names(pools), short)
+	now := state.Now()
+	best, short := request.choose(p.index, now)
+	if best != nil {
+		p.owed = p.countOlder(request, now)
+		request.owed = p.owed
+		best, short = request.choose(p.index, now)
+	}
+	return best != nil || !p.mark.Says(names(request.pools), short)
 }
+
+// countOlder asks no further than until it is clear that it is not this one's turn.
+func (p *peek) countOlder(request *request, now float64) map[string]int {
+	free := map[string]int{}
+	for _, pool := range request.pools {
+		for i, family := range pool.Families {
+			count := usable(family, p.index, now, maxWaiting)
+			if i == 0 || count < free[pool.Name] {
+				free[pool.Name] = count
+			}
+		}
+	}
+	return p.queue.Older(names(request.pools), func(pool string, older int) bool { return older >= free[pool] })
+}
+
+// maxWaiting is more than can wait on a node.
+const maxWaiting = 1 << 12
 
 func (p *peek) close() {
 	p.index.Close()

@@ -1,10 +1,13 @@
 package state
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"podcidr.io/plugin/internal/jsontext"
 )
 
 // maxBlockBits bounds a block to 65,536 addresses, 256 KiB of index.
@@ -47,26 +50,6 @@ type Entry struct {
 // AddrRange is a range of addresses, both ends included.
 type AddrRange struct{ First, Last netip.Addr }
 
-type rawAllocation struct {
-	Version   int                `json:"version"`
-	StateID   string             `json:"stateID"`
-	Pools     map[string]rawPool `json:"pools"`
-	Automatic []string           `json:"automatic"`
-}
-
-type rawPool struct {
-	CooldownSeconds uint32     `json:"cooldownSeconds"`
-	IPv4            []rawEntry `json:"ipv4"`
-	IPv6            []rawEntry `json:"ipv6"`
-}
-
-type rawEntry struct {
-	Gateway      string   `json:"gateway"`
-	PrefixLength int      `json:"prefixLength"`
-	Blocks       []string `json:"blocks"`
-	Reserved     []string `json:"reserved"`
-}
-
 // field is a place in the file, for errors.
 type field struct{ path, name string }
 
@@ -77,20 +60,25 @@ func (f field) bad(value any, why string) error {
 }
 
 func parseAllocation(path string, data []byte) (*Allocation, error) {
-	var raw rawAllocation
-	if err := decode(path, data, &raw); err != nil {
-		return nil, err
-	}
-	if err := checkVersion(path, raw.Version); err != nil {
-		return nil, err
-	}
-	a := &Allocation{StateID: raw.StateID, Pools: make(map[string]*Pool, len(raw.Pools)), Automatic: raw.Automatic}
-	for name, rawPool := range raw.Pools {
-		pool, err := parsePool(field{path, "pools." + name}, name, rawPool)
-		if err != nil {
-			return nil, err
+	a := &Allocation{Pools: map[string]*Pool{}}
+	err := decode(path, data, func(read *jsontext.Reader, v jsontext.Value) {
+		if read.Err = checkVersion(path, read, v); read.Err != nil {
+			return
 		}
-		a.Pools[name] = pool
+		a.StateID = read.String(v.Get("stateID"), "stateID")
+		a.Automatic = read.Strings(v.Get("automatic"), "automatic")
+		for name, raw := range read.Members(v.Get("pools"), "pools") {
+			a.Pools[name] = parsePool(read, raw, field{path, "pools." + name}, name)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, a.gatherBlocks(path)
+}
+
+func (a *Allocation) gatherBlocks(path string) error {
+	for _, pool := range a.Pools {
 		for _, family := range pool.Families {
 			for _, block := range family.Blocks {
 				a.Blocks = append(a.Blocks, block.Prefix)
@@ -100,79 +88,87 @@ func parseAllocation(path string, data []byte) (*Allocation, error) {
 	slices.SortFunc(a.Blocks, comparePrefixes)
 	for i := 1; i < len(a.Blocks); i++ {
 		if a.Blocks[i].Overlaps(a.Blocks[i-1]) {
-			return nil, corrupt(path, "pools: block %s overlaps block %s", a.Blocks[i], a.Blocks[i-1])
+			return corrupt(path, "pools: block %s overlaps block %s", a.Blocks[i], a.Blocks[i-1])
 		}
 	}
-	return a, nil
+	return nil
 }
 
-func parsePool(where field, name string, raw rawPool) (*Pool, error) {
-	pool := &Pool{Name: name, CooldownSeconds: raw.CooldownSeconds}
+func parsePool(read *jsontext.Reader, raw jsontext.Value, where field, name string) *Pool {
+	read.Object(raw, where.name)
+	pool := &Pool{Name: name, CooldownSeconds: uint32(read.Int(raw.Get("cooldownSeconds"), where.of("cooldownSeconds").name, 0, math.MaxUint32))}
 	for _, family := range []struct {
-		name    string
-		bits    int
-		entries []rawEntry
-	}{{"ipv4", 32, raw.IPv4}, {"ipv6", 128, raw.IPv6}} {
-		if len(family.entries) == 0 {
+		name string
+		bits int
+	}{{"ipv4", 32}, {"ipv6", 128}} {
+		entries := read.Items(raw.Get(family.name), where.of(family.name).name)
+		if len(entries) == 0 {
 			continue
 		}
 		var blocks []Block
-		for i, entry := range family.entries {
-			parsed, err := parseEntry(where.of(family.name).at(i), family.bits, entry)
-			if err != nil {
-				return nil, err
-			}
-			blocks = append(blocks, parsed...)
+		for i, entry := range entries {
+			blocks = append(blocks, parseEntry(read, entry, where.of(family.name).at(i), family.bits)...)
 		}
 		slices.SortFunc(blocks, func(a, b Block) int { return comparePrefixes(a.Prefix, b.Prefix) })
 		pool.Families = append(pool.Families, Family{family.name, blocks})
 	}
-	return pool, nil
+	return pool
 }
 
-func parseEntry(where field, bits int, raw rawEntry) ([]Block, error) {
-	if len(raw.Blocks) == 0 {
-		return nil, nil
+func parseEntry(read *jsontext.Reader, raw jsontext.Value, where field, bits int) []Block {
+	read.Object(raw, where.name)
+	entry := &Entry{PrefixLength: int(read.Int(raw.Get("prefixLength"), where.of("prefixLength").name, math.MinInt32, math.MaxInt32))}
+	gateway := read.String(raw.Get("gateway"), where.of("gateway").name)
+	reserved := read.Strings(raw.Get("reserved"), where.of("reserved").name)
+	texts := read.Strings(raw.Get("blocks"), where.of("blocks").name)
+	if len(texts) == 0 || read.Err != nil {
+		return nil
 	}
-	if raw.PrefixLength < 1 || raw.PrefixLength > bits {
-		return nil, where.of("prefixLength").bad(raw.PrefixLength, "not from 1 to "+strconv.Itoa(bits))
+	if read.Err = entry.check(where, bits, gateway, reserved); read.Err != nil {
+		return nil
 	}
-	entry := &Entry{PrefixLength: raw.PrefixLength}
-	if raw.Gateway != "" {
-		gateway, err := netip.ParseAddr(raw.Gateway)
-		if err != nil || gateway.BitLen() != bits || gateway.Zone() != "" {
-			return nil, where.of("gateway").bad(raw.Gateway, "not an address of this family")
-		}
-		entry.Gateway = gateway
-	}
-	var err error
-	if entry.Reserved, err = parseReserved(where.of("reserved"), bits, raw.Reserved); err != nil {
-		return nil, err
-	}
-	blocks := make([]Block, len(raw.Blocks))
-	for i, text := range raw.Blocks {
-		prefix, err := parseBlock(where.of("blocks").at(i), bits, text)
-		if err != nil {
-			return nil, err
+	blocks := make([]Block, len(texts))
+	for i, text := range texts {
+		prefix, err := parseBlock(text, bits)
+		if err != "" {
+			read.Err = where.of("blocks").at(i).bad(text, err)
+			return nil
 		}
 		blocks[i] = Block{prefix, entry}
 	}
-	return blocks, nil
+	return blocks
 }
 
-func parseBlock(where field, bits int, text string) (netip.Prefix, error) {
+func (e *Entry) check(where field, bits int, gateway string, reserved []string) error {
+	if e.PrefixLength < 1 || e.PrefixLength > bits {
+		return where.of("prefixLength").bad(e.PrefixLength, "not from 1 to "+strconv.Itoa(bits))
+	}
+	if gateway != "" {
+		address, err := netip.ParseAddr(gateway)
+		if err != nil || address.BitLen() != bits || address.Zone() != "" {
+			return where.of("gateway").bad(gateway, "not an address of this family")
+		}
+		e.Gateway = address
+	}
+	var err error
+	e.Reserved, err = parseReserved(where.of("reserved"), bits, reserved)
+	return err
+}
+
+// parseBlock gives the block, or what is wrong with it.
+func parseBlock(text string, bits int) (prefix netip.Prefix, wrong string) {
 	prefix, err := netip.ParsePrefix(text)
 	switch {
 	case err != nil:
-		return prefix, where.bad(text, err.Error())
+		return prefix, err.Error()
 	case prefix.Addr().BitLen() != bits || prefix.Addr().Is4In6():
-		return prefix, where.bad(text, "not of this family")
+		return prefix, "not of this family"
 	case prefix != prefix.Masked():
-		return prefix, where.bad(text, "host bits set, the block is "+prefix.Masked().String())
+		return prefix, "host bits set, the block is " + prefix.Masked().String()
 	case bits-prefix.Bits() > maxBlockBits:
-		return prefix, where.bad(text, "more than 65,536 addresses in one block")
+		return prefix, "more than 65,536 addresses in one block"
 	}
-	return prefix, nil
+	return prefix, ""
 }
 
 func parseReserved(where field, bits int, texts []string) ([]AddrRange, error) {

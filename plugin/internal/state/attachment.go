@@ -1,13 +1,12 @@
 package state
 
 import (
-	"encoding/json"
 	"errors"
 	"net/netip"
 
-	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
+	"podcidr.io/plugin/internal/cni"
 	"podcidr.io/plugin/internal/fault"
 )
 
@@ -23,32 +22,25 @@ type Key struct{ Network, Container, Interface string }
 func (k Key) String() string { return k.Network + ":" + k.Container + ":" + k.Interface }
 
 // Pod is who the runtime says it is for.
-type Pod struct {
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	UID       string `json:"uid"`
-}
+type Pod struct{ Namespace, Name, UID string }
 
 // Held is one address of an attachment.
 type Held struct {
-	Address         netip.Addr   `json:"address"`
-	Pool            string       `json:"pool"`
-	Block           netip.Prefix `json:"block"`
-	CooldownSeconds uint32       `json:"cooldownSeconds"`
+	Address         netip.Addr
+	Pool            string
+	Block           netip.Prefix
+	CooldownSeconds uint32
 }
 
 // Attachment is a file in attachments/.
 type Attachment struct {
-	Version    int             `json:"version"`
-	StateID    string          `json:"stateID"`
-	Network    string          `json:"network"`
-	Container  string          `json:"container"`
-	Interface  string          `json:"interface"`
-	Netns      string          `json:"netns"`
-	Pod        Pod             `json:"pod"`
-	IPs        []Held          `json:"ips"`
-	AssignedAt float64         `json:"assignedAt"`
-	Result     json.RawMessage `json:"result,omitempty"`
+	StateID    string
+	Key        Key
+	Netns      string
+	Pod        Pod
+	IPs        []Held
+	AssignedAt float64
+	Result     *cni.Result // nil: it was recovered without
 
 	inode uint64
 }
@@ -64,17 +56,13 @@ func (d Dir) ReadAttachment(key string) (*Attachment, error) {
 		return nil, nil
 	}
 	if err == unix.ENAMETOOLONG {
-		return nil, fault.New(types.ErrInvalidNetworkConfig, "name: %q makes a file name of more than 255 bytes together with container and interface; use a shorter network name", key)
+		return nil, fault.New(fault.InvalidConfig, "name: %q makes a file name of more than 255 bytes together with container and interface; use a shorter network name", key)
 	}
 	if err != nil {
 		return nil, fault.IO("reading", path, err)
 	}
 	record := &Attachment{inode: stat.Ino}
-	err = decode(path, data, record)
-	if err == nil {
-		err = checkVersion(path, record.Version)
-	}
-	if err != nil {
+	if err := record.parse(path, data); err != nil {
 		return &Attachment{inode: stat.Ino}, err
 	}
 	return record, nil
@@ -97,13 +85,9 @@ func (d Dir) Complete(a *Attachment) bool {
 }
 
 // Assign writes the attachment and claims its addresses, all or none, under the lock. With ErrHeld comes the address that is held.
-func (d Dir) Assign(key string, a *Attachment, index *Index) (netip.Addr, error) {
-	data, err := json.Marshal(a)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	fresh := d.path("attachment.new")
-	fd, err := create(fresh, data)
+func (d Dir) Assign(a *Attachment, index *Index) (netip.Addr, error) {
+	key, fresh := a.Key.String(), d.path("attachment.new")
+	fd, err := create(fresh, a.text())
 	if err != nil {
 		return netip.Addr{}, fault.IO("writing", fresh, err)
 	}

@@ -2,17 +2,13 @@
 package state
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
 	"podcidr.io/plugin/internal/fault"
+	"podcidr.io/plugin/internal/jsontext"
 )
 
 // Version of every file format here.
@@ -125,57 +121,44 @@ func (c *cached) read() (data []byte, changed bool, err error) {
 
 func missing(err error) bool { return err == unix.ENOENT || err == unix.ENOTDIR }
 
-// decode unmarshals a state file; its errors name file and position.
-func decode(path string, data []byte, into any) error {
-	err := json.Unmarshal(data, into)
+// decode parses a state file and lets read take from it; errors name file and position.
+func decode(path string, data []byte, read func(*jsontext.Reader, jsontext.Value)) error {
+	document, err := jsontext.Parse(data)
+	reader := &jsontext.Reader{Err: err}
 	if err == nil {
+		read(reader, reader.Object(document, "the text"))
+	}
+	if reader.Err == nil {
 		return nil
 	}
-	offset := int64(len(data))
-	var syntax *json.SyntaxError
-	var mismatch *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		offset = syntax.Offset
-	case errors.As(err, &mismatch):
-		offset = mismatch.Offset
+	if broken, ok := reader.Err.(*jsontext.Error); ok {
+		line, column := broken.Position(data)
+		return corrupt(path, "line %d, column %d: %v", line, column, reader.Err)
 	}
-	line, column := position(data, offset)
-	return corrupt(path, "line %d, column %d: %v", line, column, err)
-}
-
-func position(data []byte, offset int64) (line, column int) {
-	before := data[:min(int(offset), len(data))]
-	return bytes.Count(before, []byte("\n")) + 1, len(before) - bytes.LastIndexByte(before, '\n') - 1
+	return reader.Err // of a check that has a message of its own
 }
 
 func corrupt(path, format string, args ...any) error {
-	return fault.New(types.ErrDecodingFailure, "%s: %s; the podcidr agent writes this file, restart it to have it written anew", path, fmt.Sprintf(format, args...))
+	return fault.New(fault.DecodingFailure, "%s: %s; the podcidr agent writes this file, restart it to have it written anew", path, fmt.Sprintf(format, args...))
 }
 
-func checkVersion(path string, version int) error {
-	if version == Version {
-		return nil
+// checkVersion comes before all other fields: those of another version may be of other types.
+func checkVersion(path string, read *jsontext.Reader, document jsontext.Value) error {
+	version := read.Int(document.Get("version"), "version", 0, 1<<31)
+	if read.Err != nil || version == Version {
+		return read.Err
 	}
-	return fault.New(types.ErrDecodingFailure, "%s: version %d, and this podcidr-ipam understands %d; install the plugin and the agent of one release", path, version, Version)
+	return fault.New(fault.DecodingFailure, "%s: version %d, and this podcidr-ipam understands %d; install the plugin and the agent of one release", path, version, Version)
 }
 
 // names lists a directory without what is nobody's data.
 func names(path string) ([]string, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
+	found, err := entries(path)
+	names := make([]string, len(found))
+	for i, one := range found {
+		names[i] = one.name
 	}
-	defer unix.Close(fd)
-	var found []string
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := unix.ReadDirent(fd, buffer)
-		if err != nil || n == 0 {
-			return slices.DeleteFunc(found, nobodys), err
-		}
-		_, _, found = unix.ParseDirent(buffer[:n], -1, found)
-	}
+	return names, err
 }
 
 func nobodys(name string) bool { return name[0] == '.' || strings.HasSuffix(name, ".new") }

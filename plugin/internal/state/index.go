@@ -159,6 +159,15 @@ func (e Entries) At(i uint32) uint32 {
 	return binary.LittleEndian.Uint32(e[i*entryBytes:])
 }
 
+// EntryOf gives an address's entry; without a row it is free.
+func (x *Index) EntryOf(address netip.Addr) uint32 {
+	r := x.rowOf(address)
+	if r == nil {
+		return EntryFree
+	}
+	return Entries(r.entries).At(offsetIn(r.block, address))
+}
+
 // Set changes an address's entry, if it has one, under the lock.
 func (x *Index) Set(address netip.Addr, entry uint32) {
 	r := x.rowOf(address)

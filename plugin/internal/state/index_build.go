@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
 	"podcidr.io/plugin/internal/fault"
@@ -22,7 +21,7 @@ func (d Dir) BuildIndex(stateID string, blocks []netip.Prefix, old *Index) (*Ind
 	rows := layOut(keptBlocks(blocks, old, held, now))
 	index := &Index{data: encode(stateID, rows, now)}
 	if !index.parse(stateID) {
-		return nil, fault.New(types.ErrInternal, "%s: blocks %v make no sound index; this is a bug of podcidr-ipam", d.path("index"), rows)
+		return nil, fault.New(fault.Internal, "%s: blocks %v make no sound index; this is a bug of podcidr-ipam", d.path("index"), rows)
 	}
 	index.carryOver(old, now)
 	for _, address := range held {
@@ -32,7 +31,7 @@ func (d Dir) BuildIndex(stateID string, blocks []netip.Prefix, old *Index) (*Ind
 		return nil, fault.IO("writing", d.path("index"), err)
 	}
 	if index = d.OpenIndex(stateID); index == nil {
-		return nil, fault.New(types.ErrIOFailure, "%s: can't be mapped after it was written; check the state directory's file system", d.path("index"))
+		return nil, fault.New(fault.IOFailure, "%s: can't be mapped after it was written; check the state directory's file system", d.path("index"))
 	}
 	return index, nil
 }

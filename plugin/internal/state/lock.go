@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
 	"podcidr.io/plugin/internal/fault"
@@ -31,7 +30,7 @@ func (d Dir) Lock() (unlock func(), err error) {
 		if err != unix.EWOULDBLOCK {
 			return nil, fault.IO("locking", path, err)
 		}
-		return nil, fault.New(types.ErrTryAgainLater, "%s is held by another process for %v: %s; look what keeps it", path, lockPatience, holder(fd))
+		return nil, fault.New(fault.TryAgainLater, "%s is held by another process for %v: %s; look what keeps it", path, lockPatience, holder(fd))
 	}
 	return func() { unix.Close(fd) }, nil
 }

@@ -3,9 +3,8 @@ package state
 import (
 	"errors"
 
-	"github.com/containernetworking/cni/pkg/types"
-
 	"podcidr.io/plugin/internal/fault"
+	"podcidr.io/plugin/internal/jsontext"
 )
 
 // View is what the agent says: ready, the allocation, and one namespace. Refresh keeps it current.
@@ -21,14 +20,14 @@ type View struct {
 
 // Namespace is what a file in namespaces/ says.
 type Namespace struct {
-	Version *int      `json:"version"`
-	StateID string    `json:"stateID"`
-	Pools   *[]string `json:"pools"` // nil: the automatic ones
-	Error   string    `json:"error"`
+	StateID   string
+	Automatic bool
+	Pools     []string // unless Automatic
+	Error     string
 }
 
 // NotReady is the answer as long as the agent has not (or not completely) written the directory.
-type NotReady struct{ Cause *types.Error }
+type NotReady struct{ Cause *fault.Error }
 
 func (e NotReady) Error() string { return e.Cause.Error() }
 
@@ -61,7 +60,7 @@ func (v *View) Refresh() error {
 		return err
 	}
 	if v.Allocation.StateID != v.StateID {
-		return notReady(types.ErrTryAgainLater, "%s: stateID %q is not that of \"ready\", %q: the podcidr agent of this node is preparing the directory anew", v.allocationFile.path, v.Allocation.StateID, v.StateID)
+		return notReady(fault.TryAgainLater, "%s: stateID %q is not that of \"ready\", %q: the podcidr agent of this node is preparing the directory anew", v.allocationFile.path, v.Allocation.StateID, v.StateID)
 	}
 	return v.refreshNamespace()
 }
@@ -79,26 +78,20 @@ func (v *View) refreshReady() error {
 		}
 	}
 	if v.ready.stamp == (stamp{}) {
-		return v.dir.NoDirError(types.ErrTryAgainLater)
+		return v.dir.NoDirError(fault.TryAgainLater)
 	}
 	return nil
 }
 
-func parseReady(path string, data []byte) (string, error) {
-	var ready struct {
-		Version int    `json:"version"`
-		StateID string `json:"stateID"`
+func parseReady(path string, data []byte) (stateID string, err error) {
+	err = decode(path, data, func(read *jsontext.Reader, v jsontext.Value) {
+		read.Err = checkVersion(path, read, v)
+		stateID = read.String(v.Get("stateID"), "stateID")
+	})
+	if err == nil && (stateID == "" || len(stateID) > stateIDBytes) {
+		err = corrupt(path, "stateID: %q: not 1 to %d characters", stateID, stateIDBytes)
 	}
-	if err := decode(path, data, &ready); err != nil {
-		return "", err
-	}
-	if err := checkVersion(path, ready.Version); err != nil {
-		return "", err
-	}
-	if ready.StateID == "" || len(ready.StateID) > stateIDBytes {
-		return "", corrupt(path, "stateID: %q: not 1 to %d characters", ready.StateID, stateIDBytes)
-	}
-	return ready.StateID, nil
+	return stateID, err
 }
 
 func (v *View) refreshAllocation() error {
@@ -114,7 +107,7 @@ func (v *View) refreshAllocation() error {
 		}
 	}
 	if v.allocationFile.stamp == (stamp{}) {
-		return notReady(types.ErrTryAgainLater, "%s does not exist: the podcidr agent of this node has not written it yet", v.allocationFile.path)
+		return notReady(fault.TryAgainLater, "%s does not exist: the podcidr agent of this node has not written it yet", v.allocationFile.path)
 	}
 	return nil
 }
@@ -144,13 +137,16 @@ func parseNamespace(path string, data []byte) (*Namespace, error) {
 		return nil, nil
 	}
 	parsed := &Namespace{}
-	if err := decode(path, data, parsed); err != nil {
-		return nil, err
-	}
-	if parsed.Version != nil {
-		return parsed, checkVersion(path, *parsed.Version)
-	}
-	return parsed, nil
+	err := decode(path, data, func(read *jsontext.Reader, v jsontext.Value) {
+		if v.Get("version").Given() { // in no file of a first release
+			read.Err = checkVersion(path, read, v)
+		}
+		parsed.StateID = read.String(v.Get("stateID"), "stateID")
+		parsed.Error = read.String(v.Get("error"), "error")
+		parsed.Automatic = !v.Get("pools").Given()
+		parsed.Pools = read.Strings(v.Get("pools"), "pools")
+	})
+	return parsed, err
 }
 
 // Ready says whether an agent has prepared the directory; what the file holds is ADD's business.
