@@ -2,18 +2,17 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from podcidr.agent.observed import PodSeen
-from podcidr.agent.records import Address, PodRef
+from podcidr.agent.reclaim import is_gone
+from podcidr.agent.records import RECOVERED_NETWORK, Address, PodRef
 from podcidr.agent.statedir import StateDir
 from podcidr.core.errors import PodcidrError
 from podcidr.core.prefix import BITS, address_text, parse_address
-
-RECOVERED_NETWORK = "podcidr-recovered"  # of what only the API server told: no container is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +34,27 @@ class Found:
 
 def from_cache(directory: Path) -> Iterator[Found]:
     """Results that libcni keeps, of any IPAM type, whose network namespace is still there."""
-    try:
-        paths = sorted(directory.iterdir())
-    except OSError:
-        return
-    for path in paths:
-        try:
-            found = _cached(json.loads(path.read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, PodcidrError):
-            continue  # not ours to judge: libcni keeps other files there too
+    for found in _results(directory):
         if found.addresses and found.netns and Path(found.netns).exists():
             yield found
 
 
-def from_pods(pods: Iterable[PodSeen]) -> Iterator[Found]:
-    """Addresses that running pods have according to the API server."""
+def ended(directory: Path) -> set[tuple[str, Address]]:
+    """Pod uid and address of cached results whose network namespace is gone for certain: a sandbox from before the reboot."""
+    return {
+        (found.pod.uid, address)
+        for found in _results(directory)
+        if found.netns and found.pod.uid and is_gone(found.netns)
+        for address in found.addresses
+    }
+
+
+def from_pods(pods: Iterable[PodSeen], gone: Collection[tuple[str, Address]] = ()) -> Iterator[Found]:
+    """Addresses that running pods have according to the API server; after a reboot it may not know better yet than the cache."""
     for pod in pods:
         if pod.live and not pod.host_network and pod.ips:
-            addresses = tuple(Address(*parse_address(ip)) for ip in pod.ips)
+            listed = (Address(*parse_address(ip)) for ip in pod.ips)
+            addresses = tuple(address for address in listed if (pod.uid, address) not in gone)
             ref = PodRef(pod.namespace, pod.name, pod.uid)
             yield Found(RECOVERED_NETWORK, pod.uid, "eth0", "", ref, addresses)
 
@@ -60,6 +62,18 @@ def from_pods(pods: Iterable[PodSeen]) -> Iterator[Found]:
 def recover(state: StateDir, found: Iterable[Found], state_id: str, now_seconds: float) -> int:
     """Write attachments for addresses that nobody holds yet, in the plugin's order, under its lock. Returns how many."""
     return sum(_recover(state, one, state_id, now_seconds) for one in found)
+
+
+def _results(directory: Path) -> Iterator[Found]:
+    try:
+        paths = sorted(directory.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        try:
+            yield _cached(json.loads(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, PodcidrError):
+            continue  # not ours to judge: libcni keeps other files there too
 
 
 def _cached(document: dict[str, Any]) -> Found:

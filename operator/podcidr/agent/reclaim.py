@@ -3,17 +3,18 @@
 import fcntl
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import structlog
 
-from podcidr.agent import index
+from podcidr.agent import index, observed, records
 from podcidr.agent.observation import Observation
 from podcidr.agent.observed import PodSeen
-from podcidr.agent.records import Attachment, Mark, PodRef
+from podcidr.agent.records import RECOVERED_NETWORK, Attachment, Directory, Mark, PodRef
 from podcidr.agent.statedir import StateDir
-from podcidr.core.prefix import address_text
+from podcidr.core.prefix import address_text, parse_address
 from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import Clock
 from podcidr.kube.errors import KubeError, NotFound
@@ -35,21 +36,40 @@ def is_gone(netns: str) -> bool:
 
 def suspects(observation: Observation, pods: Mapping[str, PodSeen], gone: Callable[[str], bool] = is_gone) -> list[Attachment]:
     """Attachments that look leaked: no network namespace, and no pod that still needs them."""
-    newest: dict[tuple[PodRef, str, str], float] = {}
-    for attachment in observation.attachments.values():
-        place = attachment.pod, attachment.network, attachment.interface
-        newest[place] = max(newest.get(place, 0.0), attachment.assigned_at)
+    replaced = _replaced(observation)
     return [
         attachment
         for attachment in observation.attachments.values()
-        if (_pod_is_gone(attachment.pod, pods) or attachment.assigned_at < newest[attachment.pod, attachment.network, attachment.interface])
-        and gone(attachment.netns)
+        if (attachment.key in replaced or not _needs(attachment, pods.get(_key(attachment.pod)))) and gone(attachment.netns)
     ]
 
 
-def _pod_is_gone(ref: PodRef, pods: Mapping[str, PodSeen]) -> bool:
-    pod = pods.get(f"{ref.namespace}/{ref.name}")
-    return pod is None or bool(ref.uid and pod.uid != ref.uid)
+def _replaced(observation: Observation) -> set[str]:
+    """Keys of attachments whose pod has another sandbox by now, or one that waits for an address: kubelet stops the old one first."""
+    places: dict[tuple[PodRef, str, str], list[tuple[float, str]]] = defaultdict(list)
+    for attachment in observation.attachments.values():
+        places[attachment.pod, attachment.network, attachment.interface].append((attachment.assigned_at, attachment.key))
+    for mark in observation.marks:
+        _, network, interface = mark.place
+        places[mark.pod, network, interface].append((mark.since, mark.key))
+    return {key for tries in places.values() for _, key in tries if key != max(tries)[1]}
+
+
+def _needs(attachment: Attachment, pod: PodSeen | None) -> bool:
+    """Whether the pod is there; what only the API server told of it, it can take back: the pod has other addresses now."""
+    if pod is None or (attachment.pod.uid and pod.uid != attachment.pod.uid):
+        return False
+    if attachment.network != RECOVERED_NETWORK or not pod.ips:
+        return True
+    return any(address_text(*held.address) in _canonical(pod.ips) for held in attachment.ips)
+
+
+def _canonical(ips: Iterable[str]) -> set[str]:
+    return {address_text(*parse_address(ip)) for ip in ips}
+
+
+def _key(ref: PodRef) -> str:
+    return f"{ref.namespace}/{ref.name}"
 
 
 class Reclaimer:
@@ -87,17 +107,12 @@ class Reclaimer:
             if since < now and now - since >= self._grace_seconds and await self._confirmed(found[key], observation):
                 await self._release(found[key], state_id)
         for mark in observation.stale_marks:
-            if _pod_is_gone(mark.pod, pods) or now - mark.since > MARK_SECONDS:
+            if _is_gone(mark.pod, pods) or now - mark.since > MARK_SECONDS:
                 await self._remove_mark(mark)
 
     async def _confirmed(self, attachment: Attachment, observation: Observation) -> bool:
-        """Ask the API server, not a cache, whether the pod is there; a newer attachment makes that question moot."""
-        if any(
-            other.pod == attachment.pod
-            and (other.network, other.interface) == (attachment.network, attachment.interface)
-            and other.assigned_at > attachment.assigned_at
-            for other in observation.attachments.values()
-        ):
+        """Ask the API server, not a cache, whether the pod still needs it; a newer sandbox makes that question moot."""
+        if attachment.key in _replaced(observation):
             return True
         ref = attachment.pod
         if not ref.name:
@@ -109,14 +124,16 @@ class Reclaimer:
         except KubeError as error:
             log.warning("leaked attachment kept: its pod could not be read", attachment=attachment.key, error=str(error))
             return False
-        return bool(ref.uid) and pod["metadata"]["uid"] != ref.uid
+        return not _needs(attachment, observed.pod(pod))
 
     async def _release(self, attachment: Attachment, state_id: str) -> None:
         async with self._state.locked():
-            if is_gone(attachment.netns):
+            # Looked at again: while we asked, the same container may have been attached anew.
+            if still := is_gone(attachment.netns) and _on_disk(self._state, attachment.key) == attachment:
                 release(self._state, attachment, state_id, self._clock.monotonic())
         self._since.pop(attachment.key, None)
-        self._on_reclaim(attachment)
+        if still:
+            self._on_reclaim(attachment)
 
     async def _remove_mark(self, mark: Mark) -> None:
         """Only with its flock in hand: else an ADD of the same key has just begun to wait."""
@@ -132,6 +149,15 @@ class Reclaimer:
                 pass
             finally:
                 os.close(fd)
+
+
+def _is_gone(ref: PodRef, pods: Mapping[str, PodSeen]) -> bool:
+    pod = pods.get(_key(ref))
+    return pod is None or bool(ref.uid and pod.uid != ref.uid)
+
+
+def _on_disk(state: StateDir, key: str) -> Attachment | None:
+    return Directory(state.attachments, records.attachment).load(key)
 
 
 def release(state: StateDir, attachment: Attachment, state_id: str, now_seconds: float) -> None:

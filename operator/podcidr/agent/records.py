@@ -11,6 +11,8 @@ from podcidr.core.errors import PodcidrError
 from podcidr.core.prefix import Family, Prefix, parse_address, parse_prefix
 
 T = TypeVar("T")
+VERSION = 1
+RECOVERED_NETWORK = "podcidr-recovered"  # of what only the API server told: no container is known
 
 
 class Address(NamedTuple):
@@ -76,6 +78,7 @@ class Mark:
 
 def attachment(key: str, document: dict[str, Any]) -> Attachment:
     """Read an attachment's record. Raises KeyError, TypeError, ValueError or PodcidrError on anything else."""
+    _require(document)
     return Attachment(
         key=key,
         network=document["network"],
@@ -89,6 +92,7 @@ def attachment(key: str, document: dict[str, Any]) -> Attachment:
 
 def mark(key: str, document: dict[str, Any]) -> Mark:
     """Read a pending mark. Raises as `attachment` does."""
+    _require(document)
     return Mark(
         key=key,
         pod=_pod(document.get("pod") or {}),
@@ -120,7 +124,7 @@ class Directory(Generic[T]):
                     continue  # nobody's data
                 held = self._cache.get(entry.name)
                 if held is None or held[0] != entry.inode() or held[1] is None:
-                    held = entry.inode(), self._load(entry.name)
+                    held = entry.inode(), self.load(entry.name)
                 found[entry.name] = held
         self._cache = found
         return {name: value for name, (_, value) in found.items() if value is not None}
@@ -134,11 +138,18 @@ class Directory(Generic[T]):
         """The inodes of the last scan."""
         return {inode for inode, _ in self._cache.values()}
 
-    def _load(self, name: str) -> T | None:
+    def load(self, name: str) -> T | None:
+        """One record, read now; None if it can't be."""
         try:
             return self._read(name, json.loads((self._path / name).read_bytes()))
         except (OSError, KeyError, TypeError, ValueError, AttributeError, PodcidrError):
             return None  # gone meanwhile, half written, or foreign: what it holds is seen in addresses/
+
+
+def _require(document: dict[str, Any]) -> None:
+    """Of a version that we do not know nothing is believed: what it holds is seen in addresses/."""
+    if document["version"] != VERSION:
+        raise ValueError(f"version {document['version']!r} is not known")
 
 
 def _pod(document: dict[str, Any]) -> PodRef:

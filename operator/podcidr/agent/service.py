@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -11,7 +12,7 @@ from podcidr.agent.arrivals import Arrivals
 from podcidr.agent.observation import Observation, Observer
 from podcidr.agent.observed import NamespaceSeen, NodeCIDRSeen, PodSeen, PoolSeen
 from podcidr.agent.publisher import Publisher
-from podcidr.agent.rebuild import from_pods, recover
+from podcidr.agent.rebuild import ended, from_pods, recover
 from podcidr.agent.reclaim import Reclaimer
 from podcidr.agent.records import Attachment
 from podcidr.agent.report import Node, Pools, Report, count, pools_of
@@ -220,7 +221,7 @@ class Agent:
         """The half of a rebuild that needs the API server; the other was done before it was asked."""
         if self._rebuild_due:
             async with self._state.locked():
-                found = from_pods(self.pods.items.values())
+                found = from_pods(self.pods.items.values(), ended(Path(self._config.cni_cache_dir)))
                 recovered = recover(self._state, found, self._state_id, self._clock.monotonic())
             self._rebuild_due = False
             self._metrics.rebuilds.inc()

@@ -86,12 +86,13 @@ class StateDir:
         self._lock_fd = self._agent_fd = -1
 
     def read_ready(self) -> str | None:
-        """The state's ID, or None where a rebuild is due."""
+        """The state's ID, or None where a rebuild is due: nothing there, torn, or of a version that is not ours."""
         try:
-            state_id = _load(self.root / "ready").get("stateID")
-        except (Corrupt, FileNotFoundError):
+            document = self.read("ready") or {}
+        except Corrupt:
             return None
-        return state_id if isinstance(state_id, str) and state_id else None
+        state_id = document.get("stateID")
+        return state_id if document.get("version") == VERSION and isinstance(state_id, str) and state_id else None
 
     def write_ready(self, state_id: str) -> None:
         """Written last: from here on the plugin answers."""

@@ -5,10 +5,11 @@ import http.client
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,9 @@ class NodeUnderTest:
         status: Object = until(look)
         return status
 
-    def cni(self, command: str, container: str, *, namespace: str = "default", uid: str = "", wait: float = 0.0) -> tuple[int, Object]:
+    def cni(
+        self, command: str, container: str, *, namespace: str = "default", uid: str = "", wait: float = 0.0, previous: Sequence[str] = ()
+    ) -> tuple[int, Object]:
         netns = self.directory / "netns" / container
         netns.parent.mkdir(exist_ok=True)
         netns.touch()
@@ -124,7 +127,8 @@ class NodeUnderTest:
             "CNI_PATH": "/nowhere", "CNI_ARGS": args,
         }  # fmt: skip
         ipam = {"type": "podcidr-ipam", "stateDir": str(self.state), "waitSeconds": wait}
-        config = json.dumps({"cniVersion": "1.1.0", "name": "net", "type": "ptp", "ipam": ipam})
+        result = {"prevResult": {"cniVersion": "1.1.0", "ips": [{"address": address} for address in previous]}} if previous else {}
+        config = json.dumps({"cniVersion": "1.1.0", "name": "net", "type": "ptp", "ipam": ipam, **result})
         done = subprocess.run([self.plugin], input=config.encode(), env=environment, capture_output=True, check=False)
         return done.returncode, json.loads(done.stdout or b"{}")
 
@@ -274,6 +278,63 @@ def test_leaks_are_taken_back(node: NodeUnderTest) -> None:
     until(lambda: [path.name for path in (node.state / "attachments").iterdir()] == ["net:stays:eth0"])
     assert [path.name for path in (node.state / "addresses").iterdir()] == [f"{node.net}.3.0"]
     until(lambda: "leaked attachment taken back" in node.log())
+
+
+def first_version(node: NodeUnderTest) -> None:
+    """The files as version 0.1.0 left them, byte by byte: pod `old` holds .1, .2 cools down for an hour."""
+    for name in ("attachments", "addresses", "pending", "namespaces"):
+        (node.state / name).mkdir(parents=True)
+    uid, cidr = node.nodecidr["metadata"]["uid"], f"{node.net}.3.0/28"
+    pool = f'{{"cooldownSeconds":0,"ipv4":[{{"gateway":"{node.net}.0.1","prefixLength":16,"blocks":["{cidr}"],"reserved":["{node.net}.3.0"]}}]}}'
+    files = {
+        "allocation.json": f'{{"version":1,"stateID":"first","node":"{node.name}","uid":"{uid}","epoch":2,"pools":{{"{node.name}":{pool}}},'
+        f'"automatic":["{node.name}"]}}',
+        "namespaces/default": '{"stateID":"first"}',
+        "ready": '{"version":1,"stateID":"first"}',
+        "attachments/net:old:eth0": '{"version":1,"stateID":"first","network":"net","container":"old","interface":"eth0",'
+        f'"netns":"{node.directory}/netns/old","pod":{{"namespace":"default","name":"old","uid":"old"}},"ips":[{{"address":"{node.net}.3.1",'
+        f'"pool":"{node.name}","block":"{cidr}","cooldownSeconds":0}}],"assignedAt":0.5,"result":{{"cniVersion":"1.1.0",'
+        f'"ips":[{{"address":"{node.net}.3.1/16","gateway":"{node.net}.0.1"}}],"routes":[],"dns":{{}}}}}}',
+    }
+    for name, content in files.items():
+        (node.state / name).write_text(content)
+    (node.state / "addresses" / f"{node.net}.3.1").hardlink_to(node.state / "attachments" / "net:old:eth0")
+    entries = [0, 0xFFFFFFFF, int(time.clock_gettime(time.CLOCK_BOOTTIME)) + 3600, *([0] * 13)]
+    row = struct.pack("<16sBB2xIQ", bytes([10, 100, 3, 0]), 4, 28, 16, 192).ljust(64, b"\0")
+    header = struct.pack("<8sIIQQQ24x64s", b"podcidrX", 1, 1, 256, 1, 1, b"first")
+    (node.state / "index").write_bytes(header + row + struct.pack("<16I", *entries))
+
+
+def test_files_of_the_first_version_are_taken_over(node: NodeUnderTest) -> None:
+    """Whatever format comes later, a node is upgraded under its pods."""
+    first_version(node)
+    node.spec(2, {**node.block(3)})
+    assert node.cni("CHECK", "old", previous=[f"{node.net}.3.1/16"])[0] == 0
+    node.start()
+    status = node.reported(observedEpoch=2, inUse=1)
+    assert status["blocks"] == [{"cidr": f"{node.net}.3.0/28", "inUse": 1, "cooling": 1}]
+    assert json.loads((node.state / "ready").read_text())["stateID"] == "first", "nothing was lost, nothing begun anew"
+    code, result = node.cni("ADD", "new")
+    assert (code, result["ips"][0]["address"]) == (0, f"{node.net}.3.0/16"), "the pool's CIDR begins elsewhere, so .0 is an address"
+    code, result = node.cni("ADD", "newer")
+    assert (code, result["ips"][0]["address"]) == (0, f"{node.net}.3.3/16"), ".1 is held, .2 cools down"
+    assert node.cni("DEL", "old")[0] == 0
+    assert not (node.state / "addresses" / f"{node.net}.3.1").exists()
+
+
+def test_files_of_a_later_version_hold_what_they_hold(node: NodeUnderTest) -> None:
+    """After a downgrade nothing in them is believed, and no address given twice."""
+    first_version(node)
+    for path in [node.state / "ready", *(node.state / "attachments").iterdir()]:
+        path.write_text(path.read_text().replace('"version":1', '"version":9'))
+    node.spec(2, node.block(3))
+    node.start()
+    node.reported(observedEpoch=2, inUse=1)
+    assert json.loads((node.state / "ready").read_text())["stateID"] != "first"
+    addresses = [node.cni("ADD", f"pod-{number}")[1]["ips"][0]["address"] for number in range(3)]
+    assert f"{node.net}.3.1/16" not in addresses
+    assert node.cni("DEL", "old")[0] == 0
+    assert not (node.state / "addresses" / f"{node.net}.3.1").exists()
 
 
 def test_a_nodecidr_made_again_is_taken(node: NodeUnderTest) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 
 from podcidr.agent import index, inotify, rebuild, reclaim
 from podcidr.agent.observation import Observer
-from podcidr.agent.records import Address, address
+from podcidr.agent.records import Address, Attachment, address
 from podcidr.agent.statedir import StateDir
 from podcidr.core.prefix import Family
+from podcidr.kube.clock import SystemClock
+from podcidr.kube.errors import NotFound
 from tests.unit.agent.objects import pod, record
 
 
@@ -129,6 +132,96 @@ def test_suspects_need_both_signs(state: StateDir) -> None:
     assert {attachment.key for attachment in found} == {"net:gone:eth0", "net:old:eth0"}
 
 
+def test_a_sandbox_that_waits_tells_that_the_old_one_ended(state: StateDir) -> None:
+    """Else a pod whose address leaked would wait for it: on a node, or in a pool, that is full."""
+    attach(state, record("10.64.3.1", container="old", assigned_at=1.0))
+    attach(state, record("10.64.3.2", container="other", pod="other", assigned_at=1.0))
+    observer, pods = Observer(state), {f"default/{name}": pod(name) for name in ("web", "other")}
+    assert not reclaim.suspects(observer.look("s", 0.0), pods, gone=lambda _: True)
+    path = state.pending / "net:new:eth0"
+    path.write_text(json.dumps({"version": 1, "pod": record()["pod"], "pools": ["default"], "families": ["ipv4"], "since": 2.0}))
+    with path.open() as add:
+        fcntl.flock(add, fcntl.LOCK_EX)
+        seen = observer.look("s", 0.0)
+        assert [found.key for found in reclaim.suspects(seen, pods, gone=lambda _: True)] == ["net:old:eth0"]
+        assert not reclaim.suspects(seen, pods, gone=lambda _: False), "its network namespace is still there"
+
+
+def test_what_the_api_server_told_it_can_take_back(state: StateDir) -> None:
+    before = [pod("moved", podIPs=[{"ip": "10.64.3.1"}, {"ip": "fd00::1"}]), pod("stays", podIPs=[{"ip": "10.64.3.2"}])]
+    rebuild.recover(state, rebuild.from_pods(before), "s", 5.0)
+    seen = Observer(state).look("s", 0.0)
+    unknown = {"default/moved": pod("moved"), "default/stays": pod("stays")}
+    assert not reclaim.suspects(seen, unknown), "no address in the status says nothing"
+    now = {"default/moved": pod("moved", podIPs=[{"ip": "10.64.3.9"}, {"ip": "fd00::9"}]), "default/stays": before[1]}
+    assert [found.pod.name for found in reclaim.suspects(seen, now)] == ["moved"]
+
+
+class OnePod:
+    """A client that knows one pod (None: not any more), and runs something before it answers."""
+
+    def __init__(self, status: dict[str, Any] | None, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self.status, self.meanwhile, self.asked = status, meanwhile, 0
+
+    async def get(self, _resource: object, name: str, *, namespace: str) -> dict[str, Any]:
+        self.asked += 1
+        self.meanwhile()
+        if self.status is None:
+            raise NotFound("no such pod")
+        return {"metadata": {"namespace": namespace, "name": name, "uid": f"{name}-uid"}, "status": self.status}
+
+
+class ManualClock(SystemClock):
+    """Time stands until it is moved."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("listed", "kept"), [("10.64.3.9", False), ("10.64.3.1", True)])
+async def test_a_cache_is_not_believed(state: StateDir, listed: str, kept: bool) -> None:
+    """Seen twice, a grace apart, and then the API server itself is asked."""
+    rebuild.recover(state, rebuild.from_pods([pod("web", podIPs=[{"ip": "10.64.3.1"}])]), "s", 5.0)
+    client, clock, told = OnePod({"podIPs": [{"ip": listed}]}), ManualClock(), list[Attachment]()
+    reclaimer = reclaim.Reclaimer(client, state, clock=clock, grace_seconds=60.0, on_reclaim=told.append)  # type: ignore[arg-type]
+    pods = {"default/web": pod("web", podIPs=[{"ip": "10.64.3.9"}])}
+    for seconds, times in ((0.0, 0), (59.0, 0), (1.0, 1)):
+        clock.now += seconds
+        await reclaimer.round(Observer(state).look("s", 0.0), pods, "s")
+        assert client.asked == times
+    assert bool(list(state.addresses.iterdir())) is kept
+    assert bool(told) is not kept
+
+
+async def test_a_container_attached_anew_meanwhile_is_left_alone(state: StateDir) -> None:
+    key = attach(state, record("10.64.3.1", netns=str(state.root / "gone")))
+
+    def attach_anew() -> None:
+        (state.attachments / key).unlink()
+        (state.addresses / "10.64.3.1").unlink()
+        attach(state, record("10.64.3.1", netns=str(state.root / "gone"), assigned_at=2.0))
+
+    client, clock, told = OnePod(None, attach_anew), ManualClock(), list[Attachment]()
+    reclaimer = reclaim.Reclaimer(client, state, clock=clock, grace_seconds=1.0, on_reclaim=told.append)  # type: ignore[arg-type]
+    for _ in range(2):
+        clock.now += 1
+        await reclaimer.round(Observer(state).look("s", 0.0), {}, "s")
+    assert [path.name for path in state.addresses.iterdir()] == ["10.64.3.1"]
+    assert not told
+
+
+@pytest.mark.parametrize("version", [2, None, "1"])
+def test_records_of_another_version_are_not_believed_but_held(state: StateDir, version: object) -> None:
+    attach(state, record("10.64.3.1", version=version))
+    observer = Observer(state)
+    seen = observer.look("s", 0.0)
+    assert not seen.attachments
+    assert set(seen.held) == {address("10.64.3.1")}
+    assert observer.unreadable == ["net:c1:eth0"]
+
+
 def test_a_pod_made_again_is_another_pod(state: StateDir) -> None:
     attach(state, record("10.64.3.1", pod="web"))
     assert reclaim.suspects(Observer(state).look("s", 0.0), {"default/web": pod("web", uid="second")}, gone=lambda _: True)
@@ -181,6 +274,19 @@ def test_rebuild_from_pods_takes_only_what_nobody_holds(state: StateDir) -> None
     assert rebuild.recover(state, rebuild.from_pods(pods), "s", 5.0) == 0
     assert {path.name for path in state.addresses.iterdir()} == {"10.64.3.1", "10.64.3.2"}
     assert Observer(state).look("s", 0.0).held[Address(Family.IPV4, address("10.64.3.2").number)] is not None
+
+
+def test_after_a_reboot_the_cache_knows_what_ended(state: StateDir, tmp_path: Path) -> None:
+    """The API server still lists the addresses of sandboxes that are no more: each pod would hold two."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cached(cache, "c1", "10.64.3.1/24", "fd00::1/64", netns=tmp_path / "gone")
+    pods = [pod("web", podIPs=[{"ip": "10.64.3.1"}, {"ip": "fd00::1"}]), pod("other", podIPs=[{"ip": "10.64.3.2"}])]
+    gone = rebuild.ended(cache)
+    assert rebuild.recover(state, rebuild.from_pods(pods, gone), "s", 5.0) == 1
+    assert [path.name for path in state.addresses.iterdir()] == ["10.64.3.2"]
+    cached(cache, "c1", "10.64.3.1/24", netns=tmp_path / "not-mounted" / "cni-1")
+    assert not rebuild.ended(cache), "where it can't be seen, it may live"
 
 
 @pytest.mark.parametrize("by_inotify", [True, False])

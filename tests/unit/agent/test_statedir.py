@@ -104,3 +104,11 @@ async def test_a_failed_write_leaves_the_old_file(state: StateDir, monkeypatch: 
         await state.publish(document(8))
     assert json.loads((state.root / "allocation.json").read_text())["epoch"] == 7
     assert not list(state.root.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("content", ['{"version": 2, "stateID": "s"}', '{"stateID": "s"}', '{"version": 1, "stateID": ""}', "{", "[]"])
+def test_a_ready_file_of_another_version_begins_a_new_state(state: StateDir, content: str) -> None:
+    (state.root / "ready").write_text(content)
+    assert state.read_ready() is None
+    state.write_ready("s")
+    assert state.read_ready() == "s"
