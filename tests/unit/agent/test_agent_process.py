@@ -285,7 +285,8 @@ def first_version(node: NodeUnderTest) -> None:
     for name in ("attachments", "addresses", "pending", "namespaces"):
         (node.state / name).mkdir(parents=True)
     uid, cidr = node.nodecidr["metadata"]["uid"], f"{node.net}.3.0/28"
-    pool = f'{{"cooldownSeconds":0,"ipv4":[{{"gateway":"{node.net}.0.1","prefixLength":16,"blocks":["{cidr}"],"reserved":["{node.net}.3.0"]}}]}}'
+    entry = f'{{"gateway":"{node.net}.0.1","prefixLength":16,"blocks":["{cidr}"],"reserved":["{node.net}.0.0"]}}'
+    pool = f'{{"cooldownSeconds":0,"ipv4":[{entry}]}}'
     files = {
         "allocation.json": f'{{"version":1,"stateID":"first","node":"{node.name}","uid":"{uid}","epoch":2,"pools":{{"{node.name}":{pool}}},'
         f'"automatic":["{node.name}"]}}',
