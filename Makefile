@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo test test-fast lint generate check-generate bench bench-plan bench-smoke bench-latency plugin assets requirements clean
+.PHONY: help demo test test-fast coverage lint generate check-generate bench bench-plan bench-smoke bench-latency plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,12 +36,15 @@ assets: ## build kube-apiserver, etcd and kubectl once, into a cache outside the
 demo: $(STAMP) plugin assets ## the main job on a real API server, in two minutes (KEEP=1 leaves it running)
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m demo $(if $(KEEP),--keep)
 
-test: $(STAMP) plugin assets lint check-generate ## everything: lint, generated files, Go and Python tests
+test: $(STAMP) plugin assets lint check-generate coverage ## everything: lint, generated files, coverage, Go and Python tests
 	@cd plugin && go test ./...
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m pytest -q
 
 test-fast: $(STAMP) ## unit and property tests, under a minute
 	@$(PY) -m pytest -q -m 'not cluster and not slow' tests/unit tests/property
+
+coverage: $(STAMP) ## every branch of the core is reached by its unit tests and the golden twin, or this fails
+	@$(PY) -m pytest -q tests/unit/core tests/property/test_twin.py --cov=podcidr.core --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
 	@test -z "$$(ls operator/*.py 2>/dev/null)" || { echo "a .py file directly in operator/ shadows the standard module: move it into operator/podcidr"; exit 1; }

@@ -17,6 +17,7 @@ from podcidr.core.prefix import Family, Prefix, block_name
 from podcidr.core.selectors import LabelSelector
 from podcidr.core.vacancy import Occupied, Vacancy
 from tests.property import build
+from tests.property.test_twin import difference
 from tests.property.world import Wish, World
 
 T = TypeVar("T")
@@ -187,6 +188,7 @@ class Cluster(RuleBasedStateMachine):
         )
         now = self.world.now
         assert plan(snapshot, now) == plan(again, now), "the order of the input matters"
+        assert difference(snapshot, now) is None
         for action in plan(snapshot, now).actions:
             if isinstance(action, Leave):
                 held = self.held_by(action.node)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 WINDOW_SECONDS = 2.5  # what a grant takes (2 s) and half a second: pods that come within it must find addresses already here
@@ -37,12 +38,9 @@ class Burst:
         """The 99th percentile over arrivals (nearest rank); 0 before there are enough of them."""
         if self._total < MINIMUM_ARRIVALS:
             return 0
-        rank, seen = -(-self._total * _QUANTILE_PERCENT // 100), 0
-        for size in sorted(self._counts):
-            seen += self._counts[size]
-            if seen >= rank:
-                return size
-        raise AssertionError("the counts add up to the total")
+        rank, sizes = -(-self._total * _QUANTILE_PERCENT // 100), sorted(self._counts)
+        ranks = accumulate(self._counts[size] for size in sizes)
+        return next(size for size, reached in zip(sizes, ranks, strict=True) if reached >= rank)
 
     def to_dict(self) -> dict[str, Any]:
         """The histogram as JSON-ready values."""

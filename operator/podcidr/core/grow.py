@@ -79,8 +79,11 @@ class Growth:
         queue = [(g.capacity, g.key, g) for g in groups if _is_short(g, pending=pending)]
         heapq.heapify(queue)
         while queue:
-            _, key, group = heapq.heappop(queue)
-            if _is_short(group, pending=pending) and self._take_one(group, pending=pending):
+            capacity, key, group = heapq.heappop(queue)
+            if not _is_short(group, pending=pending):
+                continue
+            # Another class of the node may have claimed what this one has too: then it stands further back.
+            if capacity < group.capacity or self._take_one(group, pending=pending):
                 heapq.heappush(queue, (group.capacity, key, group))
 
     def _take_one(self, group: NodeClass, *, pending: bool) -> bool:

@@ -15,26 +15,52 @@ class Occupied:
     """All addresses that some block has: the ledger, the lists of nodes, what they report. Sorted once a round."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        taken = {block.prefix for block in snapshot.blocks.values()}
-        for nodecidr in snapshot.nodecidrs.values():
-            taken.update(entry.prefix for entry in nodecidr.entries)
-            if nodecidr.known:
-                taken.update(prefix for prefix, usage in nodecidr.known.blocks.items() if usage.in_use or usage.cooling)
-        for node in snapshot.nodes.values():  # a pool should be unused space; where it is not, nothing is handed out
-            taken.update(node.addresses)
-        taken.update(snapshot.services)
-        self._sorted = sorted(taken)
-        self._lengths = {family: sorted({p.length for p in taken if p.family is family}) for family in Family}
-        self._taken = taken
+        self._among = _Among(_taken(snapshot))
+        owners: dict[Prefix, set[str]] = {}
+        for pool in snapshot.pools.values():
+            for space in pool.spaces.values():
+                for cidr in pool.accepted.intersection(space.cidrs):
+                    owners.setdefault(cidr, set()).add(pool.name)
+        self._owners, self._accepted = owners, _Among(owners)
 
-    def inside(self, cidr: Prefix) -> Iterator[Prefix]:
+    def inside(self, cidr: Prefix, pool: str) -> Iterator[Prefix]:
+        """What lies inside the pool's CIDR, and what holds it; of accepted CIDRs those of other pools.
+
+        Those are none, unless two leaders accepted at once: then nothing of either may enter.
+        """
+        yield from self._among.around(cidr)
+        for other in self._accepted.around(cidr):
+            if self._owners[other] != {pool}:
+                yield other
+
+
+def _taken(snapshot: Snapshot) -> set[Prefix]:
+    taken = {block.prefix for block in snapshot.blocks.values()}
+    for nodecidr in snapshot.nodecidrs.values():
+        taken.update(entry.prefix for entry in nodecidr.entries)
+        if nodecidr.known:
+            taken.update(prefix for prefix, usage in nodecidr.known.blocks.items() if usage.in_use or usage.cooling)
+    for node in snapshot.nodes.values():  # a pool should be unused space; where it is not, nothing is handed out
+        taken.update(node.addresses)
+    taken.update(snapshot.services)
+    return taken
+
+
+class _Among:
+    """Prefixes, sorted, to be asked which of them touch another."""
+
+    def __init__(self, prefixes: Collection[Prefix]) -> None:
+        self._sorted, self._all = sorted(prefixes), frozenset(prefixes)
+        self._lengths = {family: sorted({p.length for p in prefixes if p.family is family}) for family in Family}
+
+    def around(self, cidr: Prefix) -> Iterator[Prefix]:
         """What lies inside the CIDR, and what holds it."""
         start = bisect_left(self._sorted, Prefix(cidr.family, cidr.address, 0))
         stop = bisect_right(self._sorted, Prefix(cidr.family, cidr.last, BITS[cidr.family] + 1))
         yield from self._sorted[start:stop]
         for length in self._lengths[cidr.family]:
             wider = Prefix(cidr.family, cidr.address >> (BITS[cidr.family] - length) << (BITS[cidr.family] - length), length)
-            if length < cidr.length and wider.address != cidr.address and wider in self._taken:
+            if length < cidr.length and wider.address != cidr.address and wider in self._all:
                 yield wider
 
 
@@ -50,7 +76,7 @@ class Vacancy:
         self._taken: set[int] = set()
         foreign: list[Interval] = []
         for cidr in self._cidrs:
-            for prefix in occupied.inside(cidr):
+            for prefix in occupied.inside(cidr, pool.name):
                 if prefix.length == self.length:
                     self._taken.add(prefix.address)
                 else:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from podcidr.core.model import Demand
-from podcidr.core.plan import plan
+from podcidr.core.plan import plan, weigh
 from podcidr.core.prefix import Family
 from tests.property import build
 from tests.property.world import World
@@ -237,3 +237,41 @@ def test_blocks_among_service_addresses_are_never_claimed() -> None:
     assert build.short(plan(snapshot, build.NOW)) == [("Claim", "n1", "10.0.0.32/28")]
     around = replace(snapshot, services=(build.prefix("10.0.0.0/8"),))
     assert build.short(plan(around, build.NOW)) == []
+
+
+def test_space_that_two_pools_hold_at_once_is_claimed_for_neither() -> None:
+    """Two leaders accepted at once; what would be claimed there could never enter (geometry rule)."""
+    pools = [build.pool("a", "10.0.0.0/27", block4=29, gateway="None"), build.pool("b", ["10.0.0.0/28", "10.0.1.0/28"], gateway="None")]
+    nodecidr = build.listing("n1", pools[0], {}, demand=(*waiting(20, "a"), *waiting(20, "b")), pools=("a", "b"))
+    planned = build.actions(pools, [build.node()], [nodecidr])
+    assert sorted(planned) == [("Claim", "n1", block) for block in ("10.0.0.16/29", "10.0.0.24/29", "10.0.1.0/28")]
+
+
+def test_a_node_with_two_classes_in_one_pool_takes_no_second_turn() -> None:
+    """Its pods name the automatic pool: what it claims for the one class is there for the other."""
+    pool = build.pool("default", "10.0.0.0/28", block4=30, gateway="None")
+    greedy = build.listing("n1", pool, {}, demand=(Demand(("default",), V4, 9), Demand(("none", "default"), V4, 9)))
+    modest = build.listing("n2", pool, {}, demand=waiting(9))
+    planned = build.actions([pool], [build.node("n1"), build.node("n2")], [greedy, modest])
+    assert [action[1] for action in planned if action[0] == "Claim"].count("n2") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "draining", "words"),
+    [
+        ({}, False, None),
+        ({}, True, None),
+        ({"held": "the Lease was missing"}, False, "nothing is claimed now: the Lease was missing"),
+        ({"maxBlocksPerNode": 1}, False, "the node holds as many blocks as it may (maxBlocksPerNode, or 1024 of all pools)"),
+        ({"cidr": "10.0.0.0/28"}, False, "no block of pool default is free"),
+        ({"invalid": "it overlaps itself"}, False, "pool default gives no new blocks"),
+    ],
+)
+def test_what_keeps_a_node_from_one_more_block(change: dict[str, Any], draining: bool, words: str | None) -> None:
+    scaling = {"maxBlocksPerNode": change["maxBlocksPerNode"]} if "maxBlocksPerNode" in change else {}
+    pool = replace(build.pool("default", change.get("cidr", "10.0.0.0/27"), scaling=scaling), invalid=change.get("invalid"))
+    nodecidr = build.listing("n1", pool, {"10.0.0.0/28": 0}, draining=("10.0.0.0/28",) if draining else ())
+    snapshot = build.snapshot([pool], [build.node()], [nodecidr], held=change.get("held"))
+    weighed = weigh(snapshot, build.NOW)
+    draft = replace(weighed.drafts["n1"], spare=list(nodecidr.entries)) if draining else weighed.drafts["n1"]
+    assert weighed.growth.obstacle(draft, pool, V4) == words

@@ -89,3 +89,8 @@ def test_a_pod_can_only_narrow() -> None:
     assert narrow("team-x", "web", "b,a", ("a", "b", "c")) == Resolution(pools=("b", "a"))
     refused = narrow("team-x", "web", "d", ("a",)).error or ""
     assert 'pod team-x/web pins pool "d", which its namespace does not allow (it allows: a)' in refused
+
+
+def test_a_pods_pin_that_is_no_list_names_pod_and_annotation() -> None:
+    error = narrow("team-x", "web", "[", ("a",)).error or ""
+    assert error.startswith("pod team-x/web: annotation podcidr.io/pools is no JSON array")

@@ -39,6 +39,11 @@ def test_matches(selector: dict[str, object] | None, expected: bool) -> None:
         ({"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}, "takes none"),
         ({"matchExpressions": [{"operator": "Exists"}]}, r"\.key is None"),
         ([], r"is \[\]"),
+        ({"matchLabels": ["a"]}, r"matchLabels is \['a'\]; it must be an object of label: value"),
+        ({"matchExpressions": {"key": "a"}}, r"matchExpressions is \{'key': 'a'\}; it must be a list"),
+        ({"matchExpressions": ["a"]}, r"matchExpressions\[0\] is 'a'; it must be an object with key"),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": "b"}]}, r"matchExpressions\[0\].values is 'b'; it must be a list"),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": [1]}]}, r"values is \[1\]; it must be a list of strings"),
     ],
 )
 def test_says_what_is_wrong(selector: dict[str, object], message: str) -> None:

@@ -1,0 +1,117 @@
+"""The golden twin: the planner and allocator once more (design §4), slow and obvious, for the real one to be compared with.
+
+It tries every address and every block: no index, no sorted interval, no heap, nothing kept up to date. Of the core it takes
+the values, not the logic. What it says is the kind, node and block of each action, and the numbers of the classes.
+"""
+
+from collections.abc import Callable, Iterable
+
+from podcidr.core.model import Entry, Pool, Snapshot
+from podcidr.core.prefix import Family, Prefix
+from tests.property.twin.demand import Class, Needs
+from tests.property.twin.life import Has
+from tests.property.twin.space import addresses, best
+
+
+class Twin(Needs):
+    """One plan: `words`, `targets`, `pending`, `scarce`."""
+
+    def __init__(self, s: Snapshot, now: float) -> None:
+        super().__init__(s, now)
+        self.scarce: set[tuple[str, Family]] = set()
+        self.classes: list[Class] = []
+        for has in self.all:
+            self.classes += self.classes_of(has) if has.node and has.spec and not has.spec.deleting else []
+        self.grow(lambda c: c.pending > 0 and self.capacity(c) < self.need(c), pending=True)
+        self.grow(lambda c: self.capacity(c) < self.target(c) or len(c.entries) < self.floor(c), pending=False)
+        for c in self.classes:
+            self.shrink(c)
+        self.words += [("Leave", has.name, p) for has in self.all for p in has.leaving]
+        self.free()
+        self.targets = {c.key: self.target(c) for c in self.classes if not c.named and (c.entries or self.target(c))}
+        self.pending = {c.key: c.pending for c in self.classes if c.pending}
+
+    def at_cap(self, has: Has, pool: Pool, family: Family) -> bool:
+        limit = pool.scaling.max_blocks_per_node
+        mine = [e for e in has.all if e.pool == pool.name and e.prefix.family is family]
+        return len(has.all) >= 1024 or (limit is not None and len(mine) >= limit)
+
+    def best(self, pool: Pool, family: Family, held: Iterable[Entry] = ()) -> Prefix | None:
+        taken = {*self.s.services, *self.rows, *self.speced, *(p for used in self.used.values() for p in used)}
+        taken |= {
+            c for other in self.s.pools.values() if other is not pool for s in other.spaces.values() for c in s.cidrs if c in other.accepted
+        }
+        taken |= {p for has in self.all for p in (*(has.node.addresses if has.node else ()), *(e.prefix for e in has.claimed))}
+        return best(pool, family, [e.prefix for e in held], taken)
+
+    def block(self, has: Has, pool: Pool, family: Family) -> Prefix | None:
+        """Pods get an address of every family of the pool or none: a block of one is no use without the others."""
+        mine = {e.prefix.family for e in (*has.keep, *has.spare) if e.pool == pool.name}
+        reached = all(other in mine or self.best(pool, other) for other in pool.spaces if other is not family)
+        return self.best(pool, family, has.all) if reached and not self.s.held and not self.at_cap(has, pool, family) else None
+
+    def can_grow(self, c: Class) -> bool:
+        pool, family = c.pools[0], c.key.family
+        return any(e.pool == pool.name and e.prefix.family is family for e in c.has.spare) or self.block(c.has, pool, family) is not None
+
+    def grow(self, is_short: Callable[[Class], bool], *, pending: bool) -> None:
+        """One block at a time, for the class that has the fewest addresses."""
+        waiting = [c for c in self.classes if not c.has.adopts]
+        while waiting := [c for c in waiting if is_short(c)]:
+            c = min(waiting, key=lambda c: (self.capacity(c), c.key))
+            if not self.take_one(c, pending=pending):
+                waiting.remove(c)
+
+    def take_one(self, c: Class, *, pending: bool) -> bool:
+        has, family = c.has, c.key.family
+        pools = [pool for pool in c.pools if pending or (pool.name, family) not in self.scarce]
+        spares = [e for e in has.spare if e.prefix.family is family and e.pool in [pool.name for pool in pools]]
+        for e in sorted(spares, key=lambda e: (e.prefix in has.leaving, e.prefix))[:1]:
+            has.spare.remove(e)
+            has.leaving = [p for p in has.leaving if p != e.prefix]
+            return self.give("Undrain", has, e._replace(draining=False))
+        for pool in pools:
+            if p := self.block(has, pool, family):
+                has.claimed.append(Entry(p, pool.name, pool.uid, pool.generation))
+                return self.give("Claim", has, has.claimed[-1])
+        for pool in [*pools, *c.instead] if pending and not self.s.held else []:
+            if pool.usable and not self.at_cap(has, pool, family) and not self.best(pool, family):
+                self.scarce.add((pool.name, family))
+        return False
+
+    def give(self, kind: str, has: Has, e: Entry) -> bool:
+        self.words.append((kind, has.name, e.prefix))
+        has.keep.append(e)
+        for c in self.classes:
+            if c.has is has and c.key.family is e.prefix.family and e.pool in [pool.name for pool in c.pools]:
+                c.entries, c.grew = [*c.entries, e], True
+        return True
+
+    def shrink(self, c: Class) -> None:
+        has, key, scaling, memory = c.has, c.key, c.pools[0].scaling, self.s.memory
+        shared = any(o.named and o.pending and o.has is has and o.key.family is key.family for o in self.classes)
+        if (
+            c.grew
+            or c.named
+            or has.adopts
+            or (shared and not key.pools)
+            or not has.report
+            or not has.spec
+            or has.report.epoch != has.spec.epoch
+        ):
+            return
+        names = [pool.name for pool in c.pools]
+        scarce = [] if c.pending else [name for name in names if (name, key.family) in self.scarce]
+        if not scarce and self.now - memory.watching_since < scaling.stabilization_window_seconds:
+            return
+        least, blocks = (self.need(c), 0) if scarce else (max(memory.highest.get(key, 0), self.target(c)), self.floor(c))
+        empty = [e for e in c.entries if not any(self.usage(has, e.prefix)) and (e.pool in scarce or not scarce)]
+        for e in sorted(empty, key=lambda e: (names.index(e.pool) if e.pool in names else len(names), e.prefix), reverse=True):
+            rest = [other for other in c.entries if other is not e]
+            room = sum(addresses(self.s.pools[other.pool], other.prefix) for other in rest)
+            idle = self.now - memory.needed_at.get(key, memory.watching_since)
+            busy = self.need(c) * 100 > scaling.low_utilization_percent * room or (not rest and idle < scaling.last_block_delay_seconds)
+            if room < least or len(rest) < blocks or (busy and not scarce):
+                return
+            self.words.append(("Drain", has.name, e.prefix))
+            c.entries = rest
