@@ -17,6 +17,12 @@ CIDRS = {
     "c": ["10.0.0.192/27", "10.0.0.0/28"],
     "d": ["fd00::20/123"],
 }
+RESERVED = {
+    "a": ["10.0.0.0/30", "10.0.0.9", "10.0.0.40-10.0.0.49", "10.0.0.128/28"],
+    "b": ["10.0.0.66-10.0.0.79", "10.0.0.125", "fd00::3-fd00::a"],
+    "c": ["10.0.0.9", "10.0.0.192/28", "10.0.0.213-10.0.0.214"],
+    "d": ["fd00::23", "fd00::28/125"],
+}
 
 
 class Snapshots:
@@ -72,7 +78,7 @@ class Snapshots:
             allocation=self.one("Automatic", "Automatic", "Pinned"),
             disabled=self.odd(False, True),
             deleting=self.odd(False, True),
-            reserved=self.some(["10.0.0.0/30", "10.0.0.9", "10.0.0.40-10.0.0.49", "10.0.0.128/28", "fd00::3-fd00::a"], 3),
+            reserved=self.some(self.odd(RESERVED[name], RESERVED["a"]), 3),
             nodeSelector=self.odd({}, {"matchLabels": {"zone": "x"}}),
             quarantineSeconds=self.one(0, 300),
         )

@@ -94,6 +94,9 @@ def test_max_blocks_per_node_counts_draining_blocks_too() -> None:
 def test_one_list_never_outgrows_what_the_api_takes() -> None:
     pool = build.pool("default", "10.0.0.0/20", block4=32, gateway="None", scaling={"minFreeAddresses": 1100, "maxFreeAddresses": 1100})
     assert len(build.actions([pool], [build.node()], [build.nodecidr("n1", [])])) == 1024
+    wanted = plan(build.snapshot([pool], [build.node()], [build.listing("n1", pool, {}, demand=waiting(1025))]), build.NOW)
+    assert len(wanted.actions) == 1024
+    assert list(wanted.unserved.values()) == ["the node lists 1024 blocks, more are not possible: use a pool of larger blocks"]
 
 
 def test_a_draining_block_comes_back_before_a_new_one_is_claimed() -> None:
