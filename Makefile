@@ -53,6 +53,7 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
 	@$(VENV)/bin/lint-imports
 	@cd plugin && test -z "$$(gofmt -l .)" || { echo "gofmt -w plugin"; exit 1; }
 	@cd plugin && go vet ./... && go tool staticcheck ./...
+	@cd tools/cni && test -z "$$(gofmt -l .)" && go vet ./...
 
 generate: $(STAMP) ## write crds/, charts/podcidr/crds, deploy/podcidr.yaml and docs/cli.md anew
 	@$(PY) -m podcidr.api.crd --out crds

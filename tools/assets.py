@@ -151,7 +151,8 @@ def require_go(pins: Pins) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int]:
+def locked(path: Path) -> Iterator[int]:
+    """Hold a lock file: one build of a thing at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -166,7 +167,7 @@ def build(pins: Pins) -> Path:
     """Build all, into a directory that appears only when complete."""
     go = require_go(pins)
     final = cache_directory(pins)
-    with _locked(final.with_suffix(".lock")) as lock:
+    with locked(final.with_suffix(".lock")) as lock:
         if _complete(final):
             return final
         partial = final.with_suffix(".partial")

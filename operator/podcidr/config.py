@@ -55,6 +55,12 @@ class AgentConfig:
     ready_file: str | None = None
     cni_cache_dir: str = "/var/lib/cni/results"
     reclaim_grace_seconds: float = 60.0
+    install_cni: bool = False
+    uninstall_cni: bool = False
+    plugin: str = "/usr/local/bin/podcidr-ipam"
+    conflist: str | None = None
+    cni_bin_dir: str = "/opt/cni/bin"
+    cni_conf_dir: str = "/etc/cni/net.d"
     resync_seconds: float = 300.0
     log_format: str = "auto"
     log_level: str = "info"
@@ -153,10 +159,31 @@ def parse_agent(argv: Sequence[str]) -> AgentConfig:
         metavar="N",
         help="an attachment without pod and network namespace is seen twice, so far apart, before it is taken back (default: 60)",
     )
+    _add_installation(parser)
     options = parser.parse_args(argv)
-    if options.node_name is None:
+    if options.node_name is None and not (options.install_cni or options.uninstall_cni):
         parser.error("argument --node-name: required, for NODE_NAME is not set")
+    options.node_name = options.node_name or ""
     return AgentConfig(**{field.name: getattr(options, field.name) for field in fields(AgentConfig)})
+
+
+def _add_installation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("installation", "instead of running: what an init container does, on the node's directories")
+    what = group.add_mutually_exclusive_group()
+    what.add_argument("--install-cni", action="store_true", help="put plugin and conflist in place by rename, and end")
+    what.add_argument(
+        "--uninstall-cni",
+        action="store_true",
+        help="take the conflist away, and the plugin unless a configuration or an attachment in --state-dir still needs it; and end",
+    )
+    paths = {
+        "--plugin": ("FILE", "/usr/local/bin/podcidr-ipam", "the plugin to install (default: %(default)s)"),
+        "--conflist": ("FILE", None, "network configuration to install under its own name; never over another network's (default: none)"),
+        "--cni-bin-dir": ("DIR", "/opt/cni/bin", "where the runtime looks for plugins (default: %(default)s)"),
+        "--cni-conf-dir": ("DIR", "/etc/cni/net.d", "where the runtime looks for configurations (default: %(default)s)"),
+    }
+    for flag, (metavar, default, explained) in paths.items():
+        group.add_argument(flag, type=_absolute_path, default=default, metavar=metavar, help=explained)
 
 
 def _parser(program: str, description: str, *, listen: str) -> argparse.ArgumentParser:

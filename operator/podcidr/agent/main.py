@@ -11,6 +11,7 @@ import structlog
 
 from podcidr import logs
 from podcidr.agent import inotify
+from podcidr.agent.installation import Installation, InstallationError
 from podcidr.agent.rebuild import from_cache, recover
 from podcidr.agent.service import Agent
 from podcidr.agent.statedir import StateDir, StateDirError, become_the_agent, new_state_id
@@ -35,10 +36,22 @@ def main(argv: Sequence[str]) -> int:
     config = parse_agent(argv)
     logs.configure(config.log_format, config.log_level)
     try:
+        if config.install_cni or config.uninstall_cni:
+            return _install(config)
         return asyncio.run(_main(config))
-    except (StateDirError, CredentialsError, Lost) as error:
+    except (InstallationError, StateDirError, CredentialsError, Lost) as error:
         log.error("the agent can't go on", error=str(error))
         return 1
+
+
+def _install(config: AgentConfig) -> int:
+    conflist = Path(config.conflist) if config.conflist else None
+    installation = Installation(Path(config.plugin), Path(config.cni_bin_dir), Path(config.cni_conf_dir), conflist)
+    if config.install_cni:
+        installation.install()
+    else:
+        installation.uninstall(Path(config.state_dir))
+    return 0
 
 
 async def _main(config: AgentConfig) -> int:

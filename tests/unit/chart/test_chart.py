@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from podcidr.config import parse_agent
 from tools import render
 
 Object = dict[str, Any]
@@ -70,6 +71,18 @@ def test_without_a_conflist_nothing_of_the_runtime_is_touched(helm: Path, tmp_pa
     agent = json.dumps(found["DaemonSet/podcidr-agent"])
     assert "conflist" not in agent
     assert "net.d" not in agent
+
+
+@pytest.mark.parametrize("conflist", [True, False])
+def test_agents_take_the_network_away_by_value(helm: Path, tmp_path: Path, conflist: bool) -> None:
+    found = objects(helm, {"cni": {"remove": True, "conflist": {"enabled": conflist}}}, tmp_path)
+    pod = found["DaemonSet/podcidr-agent"]["spec"]["template"]["spec"]
+    [container] = pod["initContainers"]
+    config = parse_agent(container["args"][1:])
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert (config.install_cni, config.uninstall_cni, bool(config.conflist)) == (False, True, conflist)
+    assert {config.cni_bin_dir, config.cni_conf_dir, config.state_dir} <= mounts.keys(), "it looks at who still needs the plugin"
+    assert set(mounts.values()) <= {volume["name"] for volume in pod["volumes"]}
 
 
 def test_a_changed_conflist_rolls_the_agents(helm: Path, tmp_path: Path) -> None:

@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -164,67 +160,14 @@ def test_conflist_asks_podcidr_by_way_of_ptp(manifest: list[Object]) -> None:
     assert f"--state-dir={ptp['ipam']['stateDir']}" in pod_spec(manifest, "agent")["containers"][0]["args"]
 
 
-class Installer:
-    """The init container's script, on directories of the test."""
-
-    def __init__(self, manifest: list[Object], directory: Path) -> None:
-        [container] = pod_spec(manifest, "agent")["initContainers"]
-        self.bin, self.conf = directory / "cni-bin", directory / "cni-conf"
-        self.source = directory / "podcidr-ipam"
-        (directory / "conflist").mkdir()
-        (directory / "conflist" / "10-podcidr.conflist").write_text("{}")
-        self.bin.mkdir()
-        self.conf.mkdir()
-        script = container["args"][0].replace("/usr/local/bin/podcidr-ipam", str(self.source))
-        script = script.replace("/host/", f"{directory}/").replace(" /conflist/", f" {directory}/conflist/")
-        self.command = [*container["command"], script]
-
-    def run(self) -> str:
-        return subprocess.run(self.command, check=True, capture_output=True, text=True).stdout
-
-
-@pytest.fixture
-def installer(manifest: list[Object], tmp_path: Path) -> Installer:
-    return Installer(manifest, tmp_path)
-
-
-def test_installer_puts_plugin_and_conflist_in_place(installer: Installer) -> None:
-    installer.source.write_text("#!/bin/sh\n")
-    installer.run()
-    [plugin], [conflist] = list(installer.bin.iterdir()), list(installer.conf.iterdir())  # no temporary file stays
-    assert (plugin.name, plugin.stat().st_mode & 0o777) == ("podcidr-ipam", 0o755)
-    assert (conflist.name, conflist.stat().st_mode & 0o777) == ("10-podcidr.conflist", 0o644)
-
-
-def test_installer_leaves_alone_what_is_up_to_date(installer: Installer) -> None:
-    installer.source.write_text("#!/bin/sh\n")
-    installer.run()
-    before = [path.stat().st_ino for path in (*installer.bin.iterdir(), *installer.conf.iterdir())]
-    assert installer.run().count("up to date") == 2
-    assert [path.stat().st_ino for path in (*installer.bin.iterdir(), *installer.conf.iterdir())] == before
-
-
-def test_installer_replaces_a_plugin_that_is_running(installer: Installer) -> None:
-    sleep = shutil.which("sleep")
-    assert sleep
-    shutil.copy(sleep, installer.bin / "podcidr-ipam")
-    installer.source.write_text("#!/bin/sh\n")
-    running = subprocess.Popen([installer.bin / "podcidr-ipam", "600"])
-    try:
-        with pytest.raises(OSError, match="Text file busy"):
-            (installer.bin / "podcidr-ipam").open("r+b")
-        installer.run()
-        assert (installer.bin / "podcidr-ipam").read_text() == "#!/bin/sh\n"
-        assert running.poll() is None
-    finally:
-        os.kill(running.pid, signal.SIGKILL)
-        running.wait()
-
-
-def test_installer_writes_no_conflist_without_a_plugin(installer: Installer) -> None:
-    with pytest.raises(subprocess.CalledProcessError):
-        installer.run()  # the image has no plugin
-    assert not list(installer.conf.iterdir())
+def test_init_container_installs_plugin_and_conflist(manifest: list[Object]) -> None:
+    [container] = pod_spec(manifest, "agent")["initContainers"]
+    config = parse_agent(container["args"][1:])
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert container["args"][0] == "agent"
+    assert (config.install_cni, config.uninstall_cni) == (True, False)
+    assert {config.cni_bin_dir, config.cni_conf_dir, str(Path(config.conflist or "").parent)} == mounts
+    assert Path(config.conflist or "").name in find(manifest, "ConfigMap", "podcidr-conflist")["data"]
 
 
 def test_manifest_names_no_host_of_a_registry() -> None:
