@@ -1,5 +1,6 @@
 """Commands that explain or change, on the real API server: what is written there is what they say, and refusals write nothing."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from podcidr.cli.main import main
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kubelet import Cluster, eventually
 from tests.cluster.program import ROOT
 from tests.cluster.reset import reset
 from tests.contract.test_check import APIS, Planted
@@ -115,3 +117,83 @@ def test_uninstall_removes_all_of_it_and_can_be_run_again(planted: Planted, podc
     assert (status, found["removed"], found["obstacles"]) == (0, True, [])
     assert [names_of(planted.plane, plural) for plural in ("ippools", "ipblocks", "nodecidrs")] == [[], [], []]
     assert podcidr("uninstall", "--yes")[1]["objects"] == {"ippools": 0, "ipblocks": 0, "nodecidrs": 0}
+
+
+# release
+
+POOL = """
+apiVersion: podcidr.io/v1alpha1
+kind: IPPool
+metadata: {name: default}
+spec:
+  ipv4: {cidrs: [10.64.0.0/24], blockPrefixLength: 28}
+  quarantineSeconds: 1
+  scaling: {stabilizationWindowSeconds: 0}
+"""
+
+
+async def in_cluster(cluster: Cluster, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
+    """A command beside the programs of a test."""
+    status = await asyncio.to_thread(main, [*words, "-o", "json", f"--kubeconfig={cluster.plane.admin_kubeconfig}"])
+    out = capsys.readouterr().out
+    return status, json.loads(out) if out else None
+
+
+async def test_release_gives_up_a_machine_that_burned_down(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.plane.apply(POOL)
+    await cluster.create_namespace("web")
+    await cluster.start_operator("--lost-node-seconds=600")
+    machine = await cluster.add_machine("n1")
+    agent = await machine.start_agent()
+    await machine.start_pod("web", "a")
+    path = f"{APIS}/nodecidrs/n1"
+    await eventually(lambda: _reports(cluster, 1), "the agent to report the pod")
+
+    status, found = await in_cluster(cluster, capsys, "release", "--node=n1", "--force", "--yes")
+    assert (status, found["released"], len(found["refusedBecause"])) == (1, False, 2), "Ready, and reported a moment ago"
+
+    agent.kill()
+    await machine.set_ready(False)
+    await cluster.api.merge(f"{path}/status", {"status": {"reportedAt": "2026-01-01T00:00:00Z"}})
+    status, found = await in_cluster(cluster, capsys, "release", "--node=n1", "--force", "--yes")
+    assert (status, found["released"], found["addressesInUse"], found["pods"]) == (0, True, 1, ["web/a"])
+    await eventually(lambda: _nothing_left(cluster), "block and NodeCIDR to go, though ten minutes have not passed")
+
+
+async def test_a_report_after_the_word_keeps_the_blocks(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.plane.apply(POOL)
+    await cluster.start_operator("--lost-node-seconds=600")
+    agent = await (await cluster.add_machine("n1")).start_agent()
+    await eventually(lambda: _reports(cluster, 0), "the agent to report")
+    agent.kill()
+    nodecidr = await eventually(lambda: _listing(cluster), "the first block")
+    report = {"observedUID": nodecidr["metadata"]["uid"], "observedEpoch": nodecidr["spec"]["epoch"], "reportedAt": "2026-01-01T00:00:01Z"}
+    used = [{"cidr": block["cidr"], "inUse": 1, "cooling": 0} for block in nodecidr["spec"]["blocks"]]
+    await cluster.api.merge(f"{APIS}/nodecidrs/n1/status", {"status": {**report, "blocks": used}})
+    word = {"metadata": {"annotations": {"podcidr.io/machine-gone": "2026-01-01T00:00:00Z"}}}
+    await cluster.api.merge(f"{APIS}/nodecidrs/n1", word)
+    await cluster.machines["n1"].unregister()
+    await eventually(lambda: _drains(cluster), "the blocks to drain, for the Node is gone")
+    plan = (await in_cluster(cluster, capsys, "plan"))[1]
+    assert [row["action"] for row in plan["items"]] == [], "it is in use, and waits for silence"
+    assert await _listing(cluster)
+
+
+async def _listing(cluster: Cluster) -> Any:
+    found = await cluster.api.get(f"{APIS}/nodecidrs")
+    return next((item for item in found["items"] if item["spec"]["blocks"]), None)
+
+
+async def _reports(cluster: Cluster, in_use: int) -> bool:
+    found = await _listing(cluster)
+    return bool(found and found.get("status", {}).get("inUse") == in_use)
+
+
+async def _drains(cluster: Cluster) -> bool:
+    found = await _listing(cluster)
+    return bool(found and all(block["state"] == "Draining" for block in found["spec"]["blocks"]))
+
+
+async def _nothing_left(cluster: Cluster) -> bool:
+    found = [(await cluster.api.get(f"{APIS}/{plural}"))["items"] for plural in ("nodecidrs", "ipblocks")]
+    return found == [[], []]

@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+from podcidr.api.names import ANNOTATION_MACHINE_GONE
 from podcidr.core.errors import BadValue, PodcidrError
 from podcidr.core.model import Block, Demand, Entry, Gateway, Node, NodeCIDR, Pool, Report, Scaling, Space, Usage, ends
 from podcidr.core.pins import PoolRule
@@ -194,6 +195,7 @@ def nodecidr(obj: JSON) -> NodeCIDR:
         report=_report(obj.get("status", {})),
         deleting="deletionTimestamp" in meta,
         resource_version=int(meta.get("resourceVersion", 0)),
+        said_gone_after=meta.get("annotations", {}).get(ANNOTATION_MACHINE_GONE, ""),
     )
 
 

@@ -32,6 +32,10 @@ ANNOTATION_POOLS: Final = "podcidr.io/pools"
 ANNOTATION_CALICO_IPV4_POOLS: Final = "cni.projectcalico.org/ipv4pools"
 ANNOTATION_CALICO_IPV6_POOLS: Final = "cni.projectcalico.org/ipv6pools"
 
+# On a NodeCIDR, by a person: the machine is gone for good. The value is the last report's time (or NEVER): a later report voids it.
+ANNOTATION_MACHINE_GONE: Final = "podcidr.io/machine-gone"
+NEVER: Final = "never"
+
 LABEL_NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
 CLAIM_NODE_NAME: Final = "authentication.kubernetes.io/node-name"

@@ -88,7 +88,7 @@ def _memory(snapshot: Snapshot, now: float, *, settled: bool, confirmed: frozens
     return Memory(
         watching_since=since,
         quarantined_since={b.uid: _released(b, now) for b in snapshot.blocks.values() if b.quarantined},
-        gone_since=dict.fromkeys(gone, since),
+        gone_since={name: -math.inf if (n := snapshot.nodecidrs.get(name)) and n.said_gone else since for name in gone},
         confirmed=confirmed,
     )
 

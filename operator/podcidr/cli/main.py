@@ -15,6 +15,7 @@ from podcidr.cli.explain import explain
 from podcidr.cli.options import connection_options
 from podcidr.cli.output import output_option, print_document
 from podcidr.cli.plan import plan
+from podcidr.cli.release import release
 from podcidr.cli.show import show
 from podcidr.cli.uninstall import uninstall
 
@@ -39,8 +40,10 @@ def cli(context: click.Context) -> int:
       podcidr plan      what would the operator do now, and why?
       podcidr explain   why does this pod wait, who has this address?
 
-    None of these changes anything; commands that do (uninstall) ask first. As kubectl plugin: kubectl podcidr show. In the
-    cluster run `podcidr operator` and `podcidr agent`, each with its own --help.
+    None of these changes anything; commands that do (release, uninstall) ask first. As kubectl plugin: kubectl podcidr show.
+
+    \b
+    In the cluster run `podcidr operator` and `podcidr agent`, each with its own --help.
 
     \b
     Exit status: 0 ok, 1 violations found, 2 wrong usage, 3 API not reachable.
@@ -53,7 +56,10 @@ def cli(context: click.Context) -> int:
 @cli.command()
 @output_option
 def version(output: str) -> int:
-    """Print the versions of program and API."""
+    """Print the versions of program and API.
+
+    Example: podcidr version -o json
+    """
     if output == "table":
         click.echo(f"podcidr {__version__} ({names.API_VERSION})")
     else:
@@ -77,7 +83,7 @@ def completion(shell: str) -> int:
     return 0
 
 
-for command in (show, explain, check, plan, uninstall):
+for command in (show, explain, check, plan, release, uninstall):
     cli.add_command(command)
 
 

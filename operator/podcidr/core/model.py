@@ -184,11 +184,18 @@ class NodeCIDR:
     report: Report | None = None
     deleting: bool = False
     resource_version: int = field(default=0, compare=False)
+    said_gone_after: str = ""
+    """A person's word that the machine is gone: the stamp of the report after which none can come (`never`: there was none)."""
 
     @property
     def known(self) -> Report | None:
         """The report, if it is of this object and not of one that bore the name before."""
         return self.report if self.report and self.report.uid == self.uid else None
+
+    @property
+    def said_gone(self) -> bool:
+        """Whether a person says that the machine is gone, and no report since belies it."""
+        return self.said_gone_after != "" and self.said_gone_after == ((self.report and self.report.reported_at) or "never")
 
     @property
     def current(self) -> Report | None:

@@ -48,8 +48,10 @@ class LeaderMemory:
 
     def _absent(self, name: str, nodecidr: NodeCIDR | None, now: float) -> _Gone:
         stamp = nodecidr.report.reported_at if nodecidr and nodecidr.report else ""
+        if nodecidr and nodecidr.said_gone:
+            return _Gone(float("-inf"), stamp)
         known = self._gone.get(name)
-        return known if known and known.reported_at == stamp else _Gone(now, stamp)
+        return known if known and known.reported_at == stamp and known.since > float("-inf") else _Gone(now, stamp)
 
     def remember(self, plan: Plan) -> None:
         """Take in what a round found the nodes to need."""

@@ -218,6 +218,7 @@ def test_help_orients_a_newcomer(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = run(capsys, name, "--help")
     assert out.startswith(f"Usage: podcidr {name} ")
+    assert f"podcidr {name} " in out.split("\n", 1)[1], "an example"
 
 
 def test_the_page_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

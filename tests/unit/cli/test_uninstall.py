@@ -71,7 +71,7 @@ def test_a_dry_run_changes_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         ({"pods": [pod("a", "gone", "10.64.0.2")]}, "1 pods have addresses of pools"),
         ({"nodecidrs": [nodecidr("n1", {"10.64.0.0/28": 2})]}, "node n1 reports 2 addresses in use"),
         ({"nodecidrs": [nodecidr("n1", {"10.64.0.0/28": 0}, reports=False)]}, "node n1 holds blocks and has not reported"),
-        ({"leases": [lease("op-7")]}, "operator op-7 leads"),
+        ({"leases": [lease("op-7", age_seconds=-3600)]}, "operator op-7 leads"),
         (
             {"ours": [{"metadata": {"namespace": "podcidr-system", "name": "agent-x"}}]},
             "1 pods of podcidr are there (podcidr-system/agent-x)",

@@ -1,0 +1,45 @@
+"""What the leader remembers of nodes that are gone: silence, or a person's word that no later report belies."""
+
+from dataclasses import replace
+
+from podcidr.core.model import NodeCIDR, Report
+from podcidr.reconcile.memory import LeaderMemory
+from tests.unit.kube.fakes import VirtualClock
+
+SEEN = NodeCIDR("n1", "uid", 3, report=Report("uid", 3, reported_at="2026-01-01T00:00:00Z"))
+
+
+def gone_since(memory: LeaderMemory, nodecidr: NodeCIDR) -> float:
+    memory.look({}, {"n1": nodecidr}, {})
+    return memory.value({}).gone_since["n1"]
+
+
+def test_silence_counts_from_the_last_sign_of_life() -> None:
+    clock = VirtualClock()
+    memory = LeaderMemory(clock, clock.monotonic())
+    began = gone_since(memory, SEEN)
+    clock.now += 100
+    assert gone_since(memory, SEEN) == began
+    assert gone_since(memory, replace(SEEN, report=Report("uid", 3, reported_at="2026-01-01T00:01:00Z"))) == began + 100
+
+
+def test_a_persons_word_ends_the_wait() -> None:
+    memory = LeaderMemory(VirtualClock(), 0.0)
+    gone_since(memory, SEEN)
+    assert gone_since(memory, replace(SEEN, said_gone_after="2026-01-01T00:00:00Z")) == float("-inf")
+    assert gone_since(memory, replace(SEEN, report=None, said_gone_after="never")) == float("-inf")
+
+
+def test_a_later_report_voids_it() -> None:
+    clock = VirtualClock()
+    memory = LeaderMemory(clock, clock.monotonic())
+    given_up = replace(SEEN, said_gone_after="2026-01-01T00:00:00Z")
+    assert gone_since(memory, given_up) == float("-inf")
+    alive = replace(given_up, report=Report("uid", 3, reported_at="2026-01-01T00:00:01Z"))
+    assert gone_since(memory, alive) == clock.monotonic()
+    assert gone_since(memory, SEEN) == clock.monotonic(), "the word was taken back"
+
+
+def test_never_means_no_report_at_all() -> None:
+    clock = VirtualClock()
+    assert gone_since(LeaderMemory(clock, 0.0), replace(SEEN, said_gone_after="never")) == clock.monotonic()
