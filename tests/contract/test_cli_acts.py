@@ -119,6 +119,74 @@ def test_uninstall_removes_all_of_it_and_can_be_run_again(planted: Planted, podc
     assert podcidr("uninstall", "--yes")[1]["objects"] == {"ippools": 0, "ipblocks": 0, "nodecidrs": 0}
 
 
+# check --repair
+
+
+def test_repair_mends_the_ledger_where_no_operator_leads(planted: Planted, podcidr: Podcidr) -> None:
+    planted.node("n3", "10.64.0.48/28", ledger=False)  # its IPBlock was deleted by hand
+    planted.pod("quiet", "n2", "10.64.0.66")  # and of this one the ledger has lost all trace
+    planted.block("10.64.0.96/28", "n1")  # created by an operator that crashed before it listed it
+    planted.pool("old", "10.99.0.0/24")
+    planted.node("n4", "10.99.0.0/28", pool="old")
+    planted.plane.request("DELETE", f"{APIS}/ippools/old")
+    report(planted.plane, "n4")
+
+    status, found, said = podcidr("check", "--repair", "--yes", "--confirm-seconds=0")
+    done = {(step["action"], step["node"], step["block"], step["refused"]) for step in found["repair"]["steps"]}
+    assert done == {
+        ("Adopt", "n3", "10.64.0.48/28", ""), ("Adopt", "n2", "10.64.0.64/28", ""), ("Leave", "n1", "10.64.0.96/28", ""),
+        ("Drain", "n4", "10.99.0.0/28", ""),
+    }, said  # fmt: skip
+    assert (status, found["violations"]) == (0, [])
+    assert set(names_of(planted.plane, "ipblocks")) >= {"10-64-0-48-28", "10-64-0-64-28"}
+    listed = planted.plane.request("GET", f"{APIS}/nodecidrs/n2")["spec"]
+    assert [(block["cidr"], block["state"]) for block in listed["blocks"]][-1] == ("10.64.0.64/28", "Draining")
+    left = planted.plane.request("GET", f"{APIS}/ipblocks/10-64-0-96-28")
+    assert left["status"]["state"] == "Quarantined"
+
+    report(planted.plane, "n4")  # its agent says that the orphan is empty, at the epoch at which it drains
+    found = podcidr("check", "--repair", "--yes", "--confirm-seconds=0")[1]
+    assert ("Leave", "n4") in {(step["action"], step["node"]) for step in found["repair"]["steps"]}
+    assert planted.plane.request("GET", f"{APIS}/nodecidrs/n4")["spec"].get("blocks", []) == []
+
+
+def test_repair_leaves_alone_what_is_peoples(planted: Planted, podcidr: Podcidr) -> None:
+    planted.pod("one", "n1", "10.64.0.2")
+    planted.pod("two", "n2", "10.64.0.2")
+    before = [planted.plane.request("GET", f"{APIS}/{plural}")["items"] for plural in ("nodecidrs", "ipblocks")]
+    status, found, _ = podcidr("check", "--repair", "--yes", "--confirm-seconds=0")
+    assert (status, found["repair"]["steps"]) == (1, [])
+    assert {one["why"] for one in found["repair"]["untouched"]} >= {"pods are yours: no command of podcidr ends one"}
+    assert [planted.plane.request("GET", f"{APIS}/{plural}")["items"] for plural in ("nodecidrs", "ipblocks")] == before
+
+
+async def test_repair_adopts_what_a_backup_forgot(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither ledger nor report know the block, and its agent is silent: the pod's address tells."""
+    cluster.plane.apply(POOL)
+    await cluster.create_namespace("web")
+    operator = await cluster.start_operator()
+    machine = await cluster.add_machine("n1")
+    agent = await machine.start_agent()
+    pod = await machine.start_pod("web", "a")
+    await eventually(lambda: _reports(cluster, 1), "the agent to report the pod")
+    agent.kill()
+    operator.kill()
+    nodecidr = await _listing(cluster)
+    gone = {"spec": {"blocks": [], "epoch": nodecidr["spec"]["epoch"] + 1}}
+    await cluster.api.merge(f"{APIS}/nodecidrs/n1", gone)
+    report = {"blocks": [], "inUse": 0, "reportedAt": "2026-01-01T00:00:00Z"}  # a backup from before the pod
+    await cluster.api.merge(f"{APIS}/nodecidrs/n1/status", {"status": report})
+    await asyncio.to_thread(cluster.plane.request, "DELETE", f"{APIS}/ipblocks")
+
+    status, found = await in_cluster(cluster, capsys, "check", "--repair", "--yes")
+    assert [(step["action"], step["by"]) for step in found["repair"]["steps"]] == [("Adopt", "this command")]
+    assert status == 0
+    await machine.start_agent()
+    await cluster.start_operator()
+    await eventually(lambda: _reports(cluster, 1), "the agent to confirm the address")
+    assert pod.addresses == [held.address for held in cluster.ledger.holdings]
+
+
 # release
 
 POOL = """

@@ -9,6 +9,7 @@ from rich.console import Console
 from podcidr.cli.connect import Api
 from podcidr.cli.findings import IN_TESTS_ONLY, TITLES, Findings, Proof
 from podcidr.cli.judge import judge
+from podcidr.cli.mending import print_mending, repair_ledger
 from podcidr.cli.options import connect, connection_options
 from podcidr.cli.output import console, output_option, print_document, print_wrapped
 from podcidr.cli.reading import read
@@ -27,9 +28,11 @@ NOTES_A_TOPIC = 10
     "--confirm-seconds", metavar="SECONDS", type=click.FloatRange(0), default=1.0, show_default=True,
     help="A violation is reported only if a second look, this long after the first, shows it too.",
 )  # fmt: skip
+@click.option("--repair", is_flag=True, help="Mend the ledger where that is safe: say what would be done, ask, do it, and check again.")
+@click.option("--yes", is_flag=True, help="With --repair: do it without asking.")
 @output_option
 @connection_options
-def check(state_dirs: tuple[str, ...], confirm_seconds: float, output: str) -> int:
+def check(state_dirs: tuple[str, ...], confirm_seconds: float, repair: bool, yes: bool, output: str) -> int:  # noqa: FBT001, RUF100 - click calls it
     """Check that no address is or can become used twice.
 
     Looks at pools, nodes, NodeCIDRs, IPBlocks and pods, and with --state-dir at attachments on disk; changes nothing. Says for each
@@ -40,18 +43,33 @@ def check(state_dirs: tuple[str, ...], confirm_seconds: float, output: str) -> i
 
     Warnings (orphans, silent agents, pools that are not accepted, addresses of nodes inside a pool) do not change the exit status.
 
+    --repair adopts what the ledger has lost (a listed block without IPBlock, use that no list shows, addresses of pods whose agent is
+    silent) and releases what nobody holds (claims in no list, orphans that are reported empty). Where an operator leads, it does its part
+    itself and the command waits for it. Everything else is left alone, and the report says why and what you can do.
+
     \b
     Exit status: 0 no violation, 1 violations, 2 wrong usage, 3 API not reachable.
     Examples:
       podcidr check
       podcidr check --state-dir /run/podcidr      # on a node
+      podcidr check --repair
       podcidr check -o json
     """
-    findings = _confirmed(connect(), state_dirs, confirm_seconds)
+    if yes and not repair:
+        raise click.UsageError("--yes answers what --repair asks: give both, or neither")
+    api = connect()
+    findings = _confirmed(api, state_dirs, confirm_seconds)
+    mending = None
+    if repair:
+        mending = repair_ledger(api, read_state_dirs(state_dirs), yes=yes)
+        findings = _confirmed(api, state_dirs, confirm_seconds)
+        mending = mending.with_rest(read(api, with_pods=False), findings)
     if output == "table":
         _print(console(), findings)
+        if mending:
+            print_mending(console(), mending)
     else:
-        print_document("CheckReport", _document(findings), output)
+        print_document("CheckReport", _document(findings) | ({"repair": mending.document()} if mending else {}), output)
     return EXIT_VIOLATIONS if findings.violations else 0
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from podcidr.api import names
+from podcidr.kube.credentials import Credentials
 
 PAGE = 500
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
@@ -52,6 +53,19 @@ class Api:
         self._api_client, self.origin = _api_client(kubeconfig, context)
         self.server = str(self._api_client.configuration.host)
         self._custom, self._core = client.CustomObjectsApi(self._api_client), client.CoreV1Api(self._api_client)
+
+    def credentials(self) -> Credentials:
+        """The same way in, for the operator's own client."""
+        known = self._api_client.configuration
+        bearer = known.auth_settings().get("BearerToken", {}).get("value") or ""
+        return Credentials(
+            server=self.server.rstrip("/"),
+            ca=_text(known.ssl_ca_cert),
+            client_certificate=_text(known.cert_file),
+            client_key=_text(known.key_file),
+            token=bearer.removeprefix("Bearer ").strip() or None,
+            verify=bool(known.verify_ssl),
+        )
 
     def close(self) -> None:
         """Drop the connections."""
@@ -183,6 +197,10 @@ class Api:
         if error.status == 403:
             return Refused(f"{where} does not let this account list {plural} (403): ask for the verb list on {plural}")
         return Unreachable(f"{where} answered {error.status} {error.reason} to the list of {plural}: try again; its log says more")
+
+
+def _text(path: str | None) -> str | None:
+    return Path(path).read_text(encoding="utf-8") if path else None
 
 
 def _slim_pod(pod: Object) -> Object:

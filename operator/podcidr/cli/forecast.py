@@ -60,7 +60,7 @@ def assume(
     """What the operator plans on: CIDRs accepted, and the memory of a leader. With what it says of CIDRs first."""
     accepted, rows = _accept(reading.snapshot, has_pods=has_pods)
     snapshot = replace(reading.snapshot, pools=accepted)
-    return replace(snapshot, memory=_memory(snapshot, reading.at.timestamp(), settled=settled, confirmed=confirmed)), rows
+    return replace(snapshot, memory=memory_of(snapshot, reading.at.timestamp(), settled=settled, confirmed=confirmed)), rows
 
 
 def _words(decided: Plan) -> tuple[str, ...]:
@@ -82,7 +82,8 @@ def _accept(snapshot: Snapshot, *, has_pods: bool) -> tuple[Mapping[str, Pool], 
     return {name: replace(pool, accepted=frozenset(found.accepted[name])) for name, pool in snapshot.pools.items()}, rows
 
 
-def _memory(snapshot: Snapshot, now: float, *, settled: bool, confirmed: frozenset[Prefix]) -> Memory:
+def memory_of(snapshot: Snapshot, now: float, *, settled: bool, confirmed: frozenset[Prefix]) -> Memory:
+    """As much of a leader's memory as the objects tell."""
     since = -math.inf if settled else now
     gone = {*snapshot.nodecidrs, *(block.node for block in snapshot.blocks.values())} - snapshot.nodes.keys()
     return Memory(
