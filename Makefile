@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo test test-fast coverage lint generate check-generate bench bench-plan bench-smoke bench-latency plugin assets requirements clean
+.PHONY: help demo test test-fast coverage simulate lint generate check-generate bench bench-plan bench-smoke bench-latency plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test-fast: $(STAMP) ## unit and property tests, under a minute
 
 coverage: $(STAMP) ## every branch of the core is reached by its unit tests and the golden twin, or this fails
 	@$(PY) -m pytest -q tests/unit/core tests/property/test_twin.py --cov=podcidr.core --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
+
+simulate: $(STAMP) ## operators, agents and plugin on virtual time under faults (SEEDS=1000 SEED_START=0, or SECONDS=n)
+	@$(PY) -m tests.simulation --seeds $(or $(SEEDS),1000) --start $(or $(SEED_START),0) --seconds $(or $(SECONDS),0) $(if $(MUTANT),--mutant $(MUTANT))
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
 	@test -z "$$(ls operator/*.py 2>/dev/null)" || { echo "a .py file directly in operator/ shadows the standard module: move it into operator/podcidr"; exit 1; }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from podcidr.agent import index, records
 from podcidr.agent.records import Address, Attachment, Directory, Mark
-from podcidr.agent.statedir import StateDir
+from podcidr.agent.statedir import StateDir, StateDirError
 from podcidr.core.errors import PodcidrError
 from podcidr.core.prefix import Prefix
 
@@ -33,6 +33,12 @@ class Observer:
 
     def look(self, state_id: str, now_seconds: float) -> Observation:
         """Read it all. An address counts as held by its link or by a record: unknown means used."""
+        try:
+            return self._look(state_id, now_seconds)
+        except FileNotFoundError as error:  # a count of what is left would call every block empty
+            raise StateDirError(f"--state-dir {self._state.root} was lost: {error.filename} is gone; it has to be rebuilt") from error
+
+    def _look(self, state_id: str, now_seconds: float) -> Observation:
         addresses = _names(self._state)  # first: an address that moves to another attachment meanwhile is seen twice
         attachments = self._attachments.scan()
         held: dict[Address, Prefix | None] = dict.fromkeys(addresses)

@@ -16,14 +16,14 @@ from podcidr.config import OperatorConfig, parse_operator
 from podcidr.endpoints import Endpoints
 from podcidr.handlers.pools import serve_pools
 from podcidr.kube.client import KubeClient
-from podcidr.kube.clock import SystemClock
+from podcidr.kube.clock import Clock, SystemClock
 from podcidr.kube.credentials import Credentials, CredentialsError, load
 from podcidr.kube.errors import KubeError
 from podcidr.kube.events import EventRecorder
 from podcidr.kube.lease import Elector
 from podcidr.kube.reflector import Reflector
 from podcidr.kube.resources import CRDS
-from podcidr.kube.transport import AiohttpTransport
+from podcidr.kube.transport import AiohttpTransport, Transport
 from podcidr.metrics import OperatorMetrics
 from podcidr.reconcile.observed import Observed
 from podcidr.reconcile.rounds import Rounds, Settings
@@ -55,7 +55,7 @@ class Operator:
 
     config: OperatorConfig
     credentials: Credentials
-    clock: SystemClock = field(default_factory=SystemClock)
+    clock: Clock = field(default_factory=SystemClock)
     lag_seconds: float = 0.0
 
     async def run(self) -> int:
@@ -73,12 +73,14 @@ class Operator:
             await self.client.close()
             await self.lease_client.close()
 
+    def transport(self) -> Transport:
+        """A way of its own to the API server; a simulation brings another."""
+        return AiohttpTransport(self.credentials, user_agent=names.MANAGER_OPERATOR)
+
     def _wire(self) -> None:
         config = self.config
         self.metrics = OperatorMetrics()
-        self.lease_client = KubeClient(
-            AiohttpTransport(self.credentials, user_agent=names.MANAGER_OPERATOR), self.clock, program=names.MANAGER_OPERATOR
-        )
+        self.lease_client = KubeClient(self.transport(), self.clock, program=names.MANAGER_OPERATOR)
         self.elector = Elector(
             self.lease_client,
             clock=self.clock,
@@ -88,7 +90,7 @@ class Operator:
             lease_seconds=config.lease_seconds,
         )
         self.client = KubeClient(
-            AiohttpTransport(self.credentials, user_agent=names.MANAGER_OPERATOR),
+            self.transport(),
             self.clock,
             fence=self.elector.remaining_seconds if config.leader_election else None,
             program=names.MANAGER_OPERATOR,

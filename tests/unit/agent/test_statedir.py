@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from podcidr.agent.observation import Observer
 from podcidr.agent.statedir import Corrupt, Standing, StateDir, StateDirError, become_the_agent
 from podcidr.kube.clock import SystemClock
 
@@ -112,3 +113,10 @@ def test_a_ready_file_of_another_version_begins_a_new_state(state: StateDir, con
     assert state.read_ready() is None
     state.write_ready("s")
     assert state.read_ready() == "s"
+
+
+def test_a_lost_directory_is_no_empty_one(state: StateDir) -> None:
+    """Counting what is left would report every block empty."""
+    state.addresses.rmdir()
+    with pytest.raises(StateDirError, match="was lost"):
+        Observer(state).look("s1", 0.0)

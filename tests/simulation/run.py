@@ -1,0 +1,307 @@
+"""One seed from beginning to end: life and faults side by side, then peace, then the question whether all is well."""
+
+import asyncio
+import logging
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from tests.simulation import world as worlds
+from tests.simulation.faults import FAULTS
+from tests.simulation.loop import Process
+from tests.simulation.world import LIFE, NAMESPACES, SETTLE_SECONDS, World
+
+MIN_FAULTS, MIN_WRITES, MIN_NODES, MIN_OPERATORS = 15, 300, 3, 2
+QUIET_SECONDS = 330.0
+TRACE_LINES = 120
+
+
+@dataclass
+class Result:
+    """What one seed came to."""
+
+    seed: int
+    violation: str | None = None
+    faults: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, int] = field(default_factory=dict)
+    actions: dict[str, int] = field(default_factory=dict)
+    writes: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    checks: int = 0
+    assignments: int = 0
+    virtual_seconds: float = 0.0
+    digest: int = 0
+    fault_numbers: list[int] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_seed(seed: int, keep: frozenset[int] | None = None, *, verbose: bool = False) -> Result:
+    """Run it; `keep` names the faults (by number) that are left in."""
+    _be_quiet()
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    directory = Path(tempfile.mkdtemp(prefix=f"podcidr-sim-{seed}-", dir=memory))
+    sys.unraisablehook = lambda _: None  # killed processes are torn apart at the end; nobody is left to hear of it
+    try:
+        return _Run(seed, directory, keep, verbose=verbose).run()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _be_quiet() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False)
+    logging.disable(logging.CRITICAL)
+
+
+class _Run:
+    def __init__(self, seed: int, directory: Path, keep: frozenset[int] | None, *, verbose: bool) -> None:
+        self.seed, self.keep, self.verbose = seed, keep, verbose
+        self.world = World(seed, directory)
+        self.rng = random.Random(f"{seed}-run")
+        self.happened: Counter[str] = Counter()
+        self.numbers: list[int] = []
+        self.running: set[asyncio.Task[None]] = set()
+
+    def run(self) -> Result:
+        world = self.world
+        worlds.count_what_is_applied(world.actions)
+        worlds.remember_parsed_addresses()
+        worlds.seed_state_ids(self.seed)
+        worlds.slow_down_timed_rounds(2.0)
+        violation: str | None = None
+        main = world.task(self._all())
+        world.loop.run_until_complete(main)
+        if world.witness.violation is not None:
+            violation = str(world.witness.violation)
+        elif main.result() is not None:
+            violation = f"convergence: {main.result()}"
+        elif unexpected := self._unexpected():
+            violation = unexpected
+        return self._result(violation)
+
+    def _unexpected(self) -> str | None:
+        """An exception that nobody of the product caught."""
+        ended = [owner.errors for owner in self.world.replicas] + [owner.errors for owner in self.world.machines.values()]
+        for error in (error for errors in ended for error in errors):
+            return f"unexpected end of a process: {error!r}\n{_where(error)}"
+        for message, unhandled in self.world.loop.errors:
+            if unhandled is not None:
+                return f"unexpected error: {message}: {unhandled!r}\n{_where(unhandled)}"
+        return None
+
+    def _result(self, violation: str | None) -> Result:
+        world = self.world
+        return Result(
+            seed=self.seed,
+            violation=violation,
+            faults=dict(self.happened),
+            messages=dict(world.counts),
+            actions=dict(world.actions),
+            writes=dict(world.network.writes),
+            steps=world.loop.steps,
+            checks=world.witness.checks,
+            assignments=world.witness.assignments,
+            virtual_seconds=world.loop.now,
+            digest=world.witness.digest,
+            fault_numbers=self.numbers,
+            trace=self._trace() if violation or self.verbose else [],
+        )
+
+    def _trace(self) -> list[str]:
+        lines = [f"{at:10.3f}  {' '.join(str(part) for part in what)}" for at, what in self.world.witness.trace]
+        return lines if self.verbose else lines[-TRACE_LINES:]
+
+    async def _all(self) -> str | None:
+        """Why it has not converged, or None."""
+        self.world.build()
+        chaos = asyncio.ensure_future(self._chaos())
+        if not await self._until(chaos):
+            return None
+        self._make_peace()
+        settling = asyncio.ensure_future(self._settle())
+        return settling.result() if await self._until(settling) else None
+
+    async def _until(self, task: asyncio.Future[Any]) -> bool:
+        """Whether it ended before an invariant broke."""
+        while not task.done():
+            await asyncio.wait({task}, timeout=5.0)
+            if self.world.witness.violation is not None or self._unexpected():
+                task.cancel()
+                return False
+        task.result()
+        return True
+
+    # Chaos
+
+    async def _chaos(self) -> None:
+        seconds = self.rng.choice((600.0, 900.0, 1500.0))
+        end = self.world.loop.now + 30.0 + seconds
+        life = self.world.task(self._live(self.rng.randrange(50, 80), seconds))
+        await self._misfortunes(self.rng.randrange(24, 36), seconds)
+        await life
+        await asyncio.sleep(max(0.0, end - self.world.loop.now))
+        worlds.slow_down_timed_rounds(10.0)  # what is left is mostly waiting
+        for number in range(1000, 1200):
+            if self._is_enough():
+                break
+            await asyncio.sleep(random.Random(f"{self.seed}-more-{number}").uniform(3.0, 20.0))
+            self._live_once(random.Random(f"{self.seed}-life-{number}"))
+            self._begin_fault(number)
+        if self.running:
+            await asyncio.wait(self.running, timeout=4000.0)
+
+    def _is_enough(self) -> bool:
+        """(When a failure is replayed with few faults, it stays with these.)"""
+        written = sum(count for plural, count in self.world.network.writes.items() if plural not in ("leases", "events"))
+        return self.keep is not None or (sum(self.happened.values()) >= MIN_FAULTS and written >= MIN_WRITES)
+
+    async def _live(self, count: int, seconds: float) -> None:
+        await asyncio.sleep(5.0)
+        for number, pause in enumerate(_pauses(random.Random(f"{self.seed}-life"), count, seconds)):
+            await asyncio.sleep(pause)
+            self._live_once(random.Random(f"{self.seed}-life-{number}"))
+
+    def _live_once(self, rng: random.Random) -> None:
+        (_, do) = rng.choices(LIFE, weights=[weight for weight, _ in LIFE])[0]
+        do(self.world, rng)
+
+    async def _misfortunes(self, count: int, seconds: float) -> None:
+        await asyncio.sleep(10.0)
+        for number, pause in enumerate(_pauses(random.Random(f"{self.seed}-faults"), count, seconds)):
+            await asyncio.sleep(pause)
+            self._begin_fault(number)
+
+    def _begin_fault(self, number: int) -> None:
+        if self.keep is not None and number not in self.keep:
+            return
+        rng = random.Random(f"{self.seed}-fault-{number}")
+        name = rng.choices(list(FAULTS), weights=[weight for weight, _ in FAULTS.values()])[0]
+        task = self.world.task(self._fault(number, name, rng))
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+
+    async def _fault(self, number: int, name: str, rng: random.Random) -> None:
+        self.world.witness.note("fault", number, name)
+        if await FAULTS[name][1](self.world, rng):
+            self.happened[name] += 1
+            self.numbers.append(number)
+            self.world.witness.note("fault", number, name, "done")
+
+    # Peace
+
+    def _make_peace(self) -> None:
+        """Nothing fails any more, everything may run, and there is room for everybody."""
+        world = self.world
+        world.quiet = True
+        world.witness.note("peace")
+        world.network.cut_off.clear()
+        world.network.weather = type(world.network.weather)()
+        for replica in world.replicas:
+            _calm(replica.process)
+        for machine in world.machines.values():
+            _calm(machine.agent)
+            _calm(machine.older_agent)
+            if world.api.find("nodes", machine.name) is None:
+                world.put_node(machine.name)
+            if not machine.powered:
+                machine.power_on()
+            machine.agent_may_run = True
+            machine.start_agent()
+        for name, annotations in NAMESPACES.items():
+            old = world.api.find("namespaces", name)
+            assert old is not None
+            world.api.put("namespaces", name, {**old, "metadata": {**old["metadata"], "annotations": annotations}})
+        for pool in world.api.values("ippools"):
+            world.api.put("ippools", pool["metadata"]["name"], {**pool, "spec": {**pool["spec"], "disabled": False}})
+        self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Leave no more pods than surely fit."""
+        seen: Counter[str] = Counter()
+        for pod in self.world.api.values("pods"):
+            if "deletionTimestamp" not in pod["metadata"]:
+                place = f"{pod['metadata']['namespace']} {pod['spec']['nodeName']}"
+                seen[place] += 1
+                if seen[place] > 3:
+                    self.world.delete_pod(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
+
+    async def _settle(self) -> str | None:
+        worlds.slow_down_timed_rounds(15.0)
+        deadline = self.world.loop.now + SETTLE_SECONDS
+        while True:
+            await asyncio.sleep(30.0)
+            why = next(self._unsettled(), None)
+            if why is None or self.world.loop.now > deadline:
+                return why
+
+    def _unsettled(self) -> Iterator[str]:
+        world, witness = self.world, self.world.witness
+        if world.loop.now - world.changed_at < QUIET_SECONDS:
+            yield f"blocks changed {world.loop.now - world.changed_at:.0f} s ago"
+        sandboxes = {(m.name, s.pod_key, s.uid) for m in world.machines.values() for s in m.sandboxes.values()}
+        for pod in world.api.values("pods"):
+            key = pod["spec"]["nodeName"], f"{pod['metadata']['namespace']}/{pod['metadata']['name']}", pod["metadata"]["uid"]
+            if not pod["spec"].get("hostNetwork") and key not in sandboxes:
+                yield f"pod {key[1]} on {key[0]} has no address"
+            sandboxes.discard(key)
+        yield from (f"a sandbox without a pod: {sandbox}" for sandbox in sorted(sandboxes))
+        for machine in world.machines.values():
+            yield from self._leaks(machine)
+        for cidr, row in sorted(witness.rows.items()):
+            if row.quarantined_at is not None:
+                yield f"{cidr} still rests in quarantine"
+            elif witness.listed.get(cidr) != row.node:
+                yield f"{cidr} is claimed for {row.node}, but {witness.listed.get(cidr, 'nobody')} lists it"
+        yield from (f"{cidr} is listed by {node} without an IPBlock" for cidr, node in witness.listed.items() if cidr not in witness.rows)
+        for address, (node, container) in witness.holders.items():
+            if witness.block_of(address, node) is None:
+                yield f"invariant 7: {container} on {node} has {address}, in no block of that node"
+        nodecidrs = {n["metadata"]["name"]: n for n in world.api.values("nodecidrs")}
+        if nodecidrs.keys() != world.machines.keys():
+            yield f"NodeCIDRs are of {sorted(nodecidrs)}, nodes are {sorted(world.machines)}"
+        for name, nodecidr in nodecidrs.items():
+            status = nodecidr.get("status") or {}
+            if status.get("observedEpoch") != nodecidr["spec"]["epoch"]:
+                yield f"{name} has reported at epoch {status.get('observedEpoch')}, not {nodecidr['spec']['epoch']}"
+
+    def _leaks(self, machine: Any) -> Iterator[str]:
+        """Files that nobody needs, or that are missing."""
+        held = {sandbox.call.key for sandbox in machine.sandboxes.values()}
+        files = {path.name for path in (machine.state_dir / "attachments").glob("*")}
+        addresses = {path.name for path in (machine.state_dir / "addresses").glob("*")}
+        owned = {address for sandbox in machine.sandboxes.values() for address in sandbox.addresses}
+        if addresses != owned:
+            yield f"{machine.name}: addresses/ has {sorted(addresses - owned)} too many, {sorted(owned - addresses)} too few"
+        if len(files) != len(held):
+            yield f"{machine.name}: attachments/ has {sorted(files - held)} too many, {sorted(held - files)} too few"
+        if marks := [path.name for path in (machine.state_dir / "pending").glob("*")]:
+            yield f"{machine.name}: pending/ has {marks}"
+
+
+def _calm(process: Process | None) -> None:
+    if process is not None and process.alive:
+        process.kill_in(-1)
+        if process.stopped:
+            process.resume()
+
+
+def _pauses(rng: random.Random, count: int, seconds: float) -> list[float]:
+    times = sorted(rng.uniform(0.0, seconds) for _ in range(count))
+    return [after - before for before, after in zip([0.0, *times], times, strict=False)]
+
+
+def _where(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error)[-3:])
