@@ -152,7 +152,7 @@ def go_back_an_epoch() -> None:
 def rebuild_nothing() -> None:
     """After a loss of the state dir the agent begins as if nobody had an address."""
     agent_main.from_cache = lambda directory: iter(())  # type: ignore[attr-defined]
-    service.from_pods = lambda pods: iter(())  # type: ignore[attr-defined]
+    service.from_pods = lambda *_: iter(())  # type: ignore[attr-defined]
 
 
 @mutant
