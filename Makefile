@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo test test-fast coverage simulate lint generate check-generate bench bench-plan bench-smoke bench-latency plugin assets requirements clean
+.PHONY: help demo test test-fast coverage simulate lint generate check-generate bench bench-plan bench-smoke bench-latency bench-plugin storm plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,13 +68,23 @@ check-generate: $(STAMP) ## fail if a generated file is not what generate writes
 	@$(PY) -m podcidr.cli.page --check docs/cli.md
 	@python3 tools/render.py --check
 
-bench: bench-plan bench-latency bench-smoke ## all benchmarks
+bench: bench-plan bench-latency bench-smoke bench-plugin ## all benchmarks
 
 bench-plan: $(STAMP) ## plan() over 5,000 nodes and 25,000 blocks
 	@$(PY) -m bench.plan
 
 bench-latency: $(STAMP) plugin assets ## first block of a node, and a waiting ADD, end to end
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m bench.latency
+
+build/bench/podcidr-ipam: $(PLUGIN_SOURCES) tools/hostlocal/go.mod tools/hostlocal/go.sum
+	@mkdir -p build/bench
+	@cd plugin && export CGO_ENABLED=0 && go build -trimpath -ldflags '-s -w' -o ../build/bench/empty ./bench/empty && \
+	  go build -trimpath -o ../build/bench/bench ./bench
+	@cd tools/hostlocal && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../../build/bench/host-local github.com/containernetworking/plugins/plugins/ipam/host-local
+	@cd plugin && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../$@ .
+
+bench-plugin: build/bench/podcidr-ipam ## the CNI plugin beside host-local and an empty program, as processes
+	@cd build/bench && ./bench -plugin ./podcidr-ipam -host-local ./host-local -empty ./empty -runs 200 -out ../../bench/results/plugin.md
 
 bench-smoke: $(STAMP) assets ## 1,000 and 2,000 Nodes created at once
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m bench.smoke

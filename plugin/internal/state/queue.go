@@ -126,7 +126,7 @@ func entries(path string) ([]entry, error) {
 	}
 	defer unix.Close(fd)
 	var found []entry
-	buffer := make([]byte, 32<<10)
+	buffer := make([]byte, 8<<10)
 	for {
 		n, err := unix.ReadDirent(fd, buffer)
 		if err != nil || n <= 0 {
