@@ -83,6 +83,10 @@ class Api:
         """Pods with an address of their own that have not ended; of each only what is looked at, for there are many."""
         return self._list("pods", self._core.list_pod_for_all_namespaces, keep=_slim_pod, field_selector=ENOUGH_PODS)
 
+    def workload_pods(self) -> list[Object]:
+        """The same pods, with what tells whose they are: labels, our annotation, controller."""
+        return self._list("pods", self._core.list_pod_for_all_namespaces, keep=_workload_pod, field_selector=ENOUGH_PODS)
+
     def has_pods(self) -> bool:
         """Whether some pod has an address of its own, as the operator asks before it accepts a CIDR."""
         page = self._page("pods", self._core.list_pod_for_all_namespaces, field_selector=ENOUGH_PODS, limit=1)
@@ -210,6 +214,17 @@ def _slim_pod(pod: Object) -> Object:
         "spec": {"nodeName": spec.get("nodeName"), "hostNetwork": spec.get("hostNetwork")},
         "status": {"phase": status.get("phase"), "podIPs": status.get("podIPs")},
     }
+
+
+def _workload_pod(pod: Object) -> Object:
+    slim, meta = _slim_pod(pod), pod["metadata"]
+    pin = (meta.get("annotations") or {}).get(names.ANNOTATION_POOLS)
+    slim["metadata"] |= {
+        "labels": meta.get("labels") or {},
+        "annotations": {} if pin is None else {names.ANNOTATION_POOLS: pin},
+        "ownerReferences": [owner for owner in meta.get("ownerReferences") or () if owner.get("controller")],
+    }
+    return slim
 
 
 def _api_client(kubeconfig: str | None, context: str | None) -> tuple[Any, str]:

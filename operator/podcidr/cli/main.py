@@ -12,6 +12,7 @@ from podcidr import __version__
 from podcidr.api import names
 from podcidr.cli.check import check
 from podcidr.cli.explain import explain
+from podcidr.cli.migrate import migrate
 from podcidr.cli.options import connection_options
 from podcidr.cli.output import output_option, print_document
 from podcidr.cli.plan import plan
@@ -40,7 +41,7 @@ def cli(context: click.Context) -> int:
       podcidr plan      what would the operator do now, and why?
       podcidr explain   why does this pod wait, who has this address?
 
-    None of these changes anything; commands that do (release, uninstall) ask first. As kubectl plugin: kubectl podcidr show.
+    None of these changes anything; commands that do (migrate, release, uninstall) ask first. As kubectl plugin: kubectl podcidr show.
 
     \b
     In the cluster run `podcidr operator` and `podcidr agent`, each with its own --help.
@@ -83,7 +84,7 @@ def completion(shell: str) -> int:
     return 0
 
 
-for command in (show, explain, check, plan, release, uninstall):
+for command in (show, explain, check, plan, migrate, release, uninstall):
     cli.add_command(command)
 
 
