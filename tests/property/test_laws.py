@@ -1,26 +1,25 @@
-"""The first laws, under whatever people, nodes and crashes do, in any order."""
+"""The laws, under whatever people, nodes and crashes do, in any order."""
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
-from typing import TypeVar
+from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from podcidr.core.actions import Claim, Drain, Free, Leave, Undrain
-from podcidr.core.model import Pool
-from podcidr.core.plan import plan
+from podcidr.core.model import Key, Pool, Snapshot
+from podcidr.core.plan import Plan, plan
 from podcidr.core.prefix import Family, Prefix, block_name
 from podcidr.core.selectors import LabelSelector
+from podcidr.core.usage import usages
 from podcidr.core.vacancy import Occupied, Vacancy
 from tests.property import build
 from tests.property.test_twin import difference
-from tests.property.world import Wish, World
-
-T = TypeVar("T")
+from tests.property.world import Wish, World, entries_of
 
 NODES = ("n1", "n2", "n3", "n4")
 POOLS = ("first", "dual", "gold")
@@ -58,6 +57,7 @@ class Cluster(RuleBasedStateMachine):
             self.world.add_node(name, max_pods=20).cooldown_seconds = cooldown
         self.cooldown = cooldown
         self.disturbed: set[str] = set()
+        self.was_scarce = False
 
     # What people do
 
@@ -179,15 +179,8 @@ class Cluster(RuleBasedStateMachine):
 
     def play(self, crash_after: int | None = None) -> None:
         snapshot = self.world.snapshot()
-        again = replace(
-            snapshot,
-            pools=_reversed(snapshot.pools),
-            nodes=_reversed(snapshot.nodes),
-            nodecidrs=_reversed(snapshot.nodecidrs),
-            blocks=_reversed(snapshot.blocks),
-        )
         now = self.world.now
-        assert plan(snapshot, now) == plan(again, now), "the order of the input matters"
+        assert plan(snapshot, now) == plan(reversed_order(snapshot), now), "the order of the input matters"
         assert difference(snapshot, now) is None
         for action in plan(snapshot, now).actions:
             if isinstance(action, Leave):
@@ -228,44 +221,107 @@ class Cluster(RuleBasedStateMachine):
             for one, other in pairwise(sorted(blocks)):
                 assert not one.overlaps(other), (one, other)
 
-    def teardown(self) -> None:
-        """Left alone, every cluster comes to rest, and rests."""
+    @invariant()
+    def every_address_of_a_pool_is_free_claimed_or_quarantined(self) -> None:
+        """Conservation: the counts that people see are those of a look at every address, and none has two owners."""
         if not hasattr(self, "world"):
             return
+        counted = usages(self.world.pools, self.world.nodecidrs, self.world.blocks)
+        for (name, family), usage in counted.items():
+            pool = self.world.pools[name]
+            states = Counter(state for block in accepted_blocks(pool, family) for state in self.states(pool, block))
+            seen = (states["claimed"], states["quarantined"], states["free"], states["reserved"])
+            assert (usage.blocks_claimed, usage.blocks_quarantined) >= seen[:2], name
+            assert usage.blocks_claimed + usage.blocks_quarantined - usage.blocks_outside == sum(seen[:2]), name
+            assert (usage.blocks_total, usage.blocks_free, usage.blocks_reserved) == (sum(seen), *seen[2:]), name
+
+    def states(self, pool: Pool, block: Prefix) -> list[str]:
+        """All that hold of a block: it must be exactly one."""
+        rows = [row for row in self.world.blocks.values() if row.prefix.overlaps(block)]
+        assert len(rows) <= 1, rows
+        if rows:
+            return ["quarantined" if rows[0].quarantined else "claimed"]
+        return ["free" if pool.addresses(block) else "reserved"]
+
+    def teardown(self) -> None:
+        """Left alone, every cluster comes to rest, and rests; on the way nobody claims what he has just given back."""
+        if not hasattr(self, "world"):
+            return
+        given: set[tuple[str, str]] = set()
         for _ in range(40):
             self.world.agents_report(self.world.agents)
-            actions = self.world.round().actions
-            if not actions:
+            planned = self.world.round()
+            if not planned.actions:
                 break
+            self.nothing_flaps(planned, given)
             self.world.now += 31
         else:
-            raise AssertionError(f"never at rest: {actions}")
+            raise AssertionError(f"never at rest: {planned.actions}")
         for name in self.world.nodes:
             self.nobody_waits_in_vain(name)
+        for key, target in planned.targets.items():
+            self.has_its_target(key, target)
+
+    def nothing_flaps(self, planned: Plan, given: set[tuple[str, str]]) -> None:
+        """In scarcity idle nodes give at once, and may have to ask again."""
+        if planned.scarce:
+            given.clear()
+            self.was_scarce = True
+        for action in planned.actions if not self.was_scarce else ():
+            if isinstance(action, Claim | Undrain):
+                pool = action.pool if isinstance(action, Claim) else entries_of(self.world, action.node)[action.prefix].pool
+                assert (action.node, pool) not in given, action
+            if isinstance(action, Drain) and action.reason.startswith("empty"):
+                given.add((action.node, entries_of(self.world, action.node)[action.prefix].pool))
+
+    def served(self, name: str, wish: Wish) -> list[Pool]:
+        """Pools of which a pod of the node may get an address."""
+        names, family = wish
+        pools = [pool for pool in self.world.pools.values() if (pool.name in names if names else not pool.pinned)]
+        labels = self.world.nodes[name].labels
+        return [pool for pool in pools if pool.usable and family in pool.spaces and pool.node_selector.matches(labels)]
 
     def nobody_waits_in_vain(self, name: str) -> None:
-        """A pod waits only if none of its pools has a free block."""
-        agent, labels = self.world.agents[name], self.world.nodes[name].labels
-        for (names, family), address in agent.pods.values():
-            served = [pool for pool in self.world.pools.values() if (pool.name in names if names else not pool.pinned)]
-            served = [pool for pool in served if pool.usable and family in pool.spaces and pool.node_selector.matches(labels)]
-            if address is None:
-                assert not [pool.name for pool in served if all(self.has_room(pool, each) for each in pool.spaces)], (name, names)
+        """A pod waits only if none of its pools has a free block, and no other node an idle one."""
+        for wish, address in self.world.agents[name].pods.values():
+            for pool in self.served(name, wish) if address is None else ():
+                assert not all(self.has_room(pool, each) for each in pool.spaces), (name, wish, pool.name)
+                # One address of each family or none: where another family is full too, an idle block would not help.
+                if list(pool.spaces) == [wish[1]]:
+                    assert not self.idle_elsewhere(name, pool), (name, wish, pool.name)
+
+    def idle_elsewhere(self, name: str, pool: Pool) -> list[str]:
+        """Blocks of the pool that other nodes hold and nobody uses."""
+        held = [single for other in self.world.agents for single in self.held_by(other)]
+        others = [nodecidr for nodecidr in self.world.nodecidrs.values() if nodecidr.name != name]
+        entries = [(nodecidr.name, entry.prefix) for nodecidr in others for entry in nodecidr.entries if entry.pool_uid == pool.uid]
+        return [f"{other}: {block}" for other, block in entries if not any(block.holds(single) for single in held)]
+
+    def has_its_target(self, key: Key, target: int) -> None:
+        """Or nothing more can be claimed."""
+        pools = self.served(key.node, ((key.pools,) if key.pools else (), key.family)) if key.node in self.world.nodes else []
+        active = [entry for entry in self.world.nodecidrs[key.node].entries if not entry.draining and entry.prefix.family is key.family]
+        have = sum(pool.addresses(entry.prefix) for entry in active for pool in pools if pool.name == entry.pool)
+        assert have >= target or not any(all(self.has_room(pool, each) for each in pool.spaces) for pool in pools), (key, have, target)
 
     def has_room(self, pool: Pool, family: Family) -> bool:
         """By trying every block of the pool."""
-        taken = {block.prefix for block in self.world.blocks.values()}
-        for cidr in pool.spaces[family].cidrs:
-            step = 1 << ((32 if family is Family.IPV4 else 128) - pool.spaces[family].block_length)
-            for address in range(cidr.address, cidr.last + 1, step):
-                block = Prefix(family, address, pool.spaces[family].block_length)
-                if pool.addresses(block) and not any(block.overlaps(other) for other in taken):
-                    return True
-        return False
+        return any("free" in self.states(pool, block) for block in accepted_blocks(pool, family))
 
 
-def _reversed(values: Mapping[str, T]) -> dict[str, T]:
-    return dict(reversed(list(values.items())))
+def accepted_blocks(pool: Pool, family: Family) -> list[Prefix]:
+    """All that may be claimed, reserved or not."""
+    space = pool.spaces[family]
+    step = 1 << ((32 if family is Family.IPV4 else 128) - space.block_length)
+    cidrs = [cidr for cidr in space.cidrs if cidr in pool.accepted]
+    return [Prefix(family, address, space.block_length) for cidr in cidrs for address in range(cidr.address, cidr.last + 1, step)]
+
+
+def reversed_order(snapshot: Snapshot) -> Snapshot:
+    """The same objects, told in another order."""
+    kinds = ("pools", "nodes", "nodecidrs", "blocks")
+    changed: Any = {kind: dict(reversed(list(getattr(snapshot, kind).items()))) for kind in kinds}
+    return replace(snapshot, **changed)
 
 
 TestCluster = Cluster.TestCase

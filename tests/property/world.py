@@ -124,6 +124,8 @@ class World:
     gone_since: dict[str, tuple[float, str]] = field(default_factory=dict)
     confirmed: frozenset[Prefix] = frozenset()
     unused: frozenset[str] = frozenset()
+    released: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each IPBlock in quarantine: since when and for how long, as the pool's spec then had it."""
     _made: int = 0
 
     def add_node(self, name: str, *, max_pods: int | None = None, labels: dict[str, str] | None = None) -> Agent:
@@ -269,10 +271,14 @@ class World:
         block = self.blocks.get(block_name(action.prefix))
         if block and block.node == action.node:
             self.blocks[block.name] = replace(block, quarantined=True, resource_version=block.resource_version + 1)
+            pool = self.pools.get(block.pool)
+            self.released[block.name] = (self.now, pool.quarantine_seconds if pool else 300.0)
 
     def _free(self, action: Free) -> None:
         block = self.blocks.pop(block_name(action.prefix))
         assert (block.uid, block.resource_version) == (action.uid, action.resource_version)
+        since, seconds = self.released[block.name]
+        assert self.now - since >= seconds, f"{action}: it rested {self.now - since} s of {seconds}"
 
     def _delete_nodecidr(self, action: DeleteNodeCIDR) -> None:
         assert not self.nodecidrs.pop(action.node).entries, action

@@ -77,8 +77,10 @@ def live(draft: Draft, scene: Scene) -> None:
 
 
 def _is_bare(draft: Draft, nodecidr: NodeCIDR, scene: Scene) -> bool:
-    """Nothing listed, claimed or used: the report is all we know of addresses outside the list, so it goes last."""
-    return not (nodecidr.entries or scene.claims.get(draft.name)) and (not _used(nodecidr) or is_lost(draft, scene))
+    """Nothing listed, claimed, adopted or used: the report is all we know of addresses outside the list, so it goes last."""
+    if nodecidr.entries or scene.claims.get(draft.name) or any(isinstance(action, Adopt) for action in draft.actions):
+        return False
+    return not _used(nodecidr) or is_lost(draft, scene)
 
 
 def _used(nodecidr: NodeCIDR) -> set[Prefix]:

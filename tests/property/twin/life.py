@@ -107,7 +107,7 @@ class Life:
                 self.adopt(has, p, pools[0], self.s.pools[pools[0]].uid)
             elif row and row.quarantined and row.node == has.name and not self.lost(has):
                 self.adopt(has, p, row.pool, row.pool_uid)
-        if (has.node is None or has.spec.deleting) and not (mine or claims) and (self.lost(has) or not used):
+        if (has.node is None or has.spec.deleting) and not (mine or claims or has.adopts) and (self.lost(has) or not used):
             self.words.append(("DeleteNodeCIDR", has.name))
 
     def live_listed(self, has: Has, e: Entry) -> None:

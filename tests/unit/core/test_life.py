@@ -108,6 +108,12 @@ class TestNodeGone:
         assert build.actions([POOL], [], [nodecidr], blocks) == [("Adopt", "n1", ONE)]
         assert build.actions([POOL], [], [nodecidr], blocks, gone_since={"n1": NOW - 600}) == [("Leave", "n1", ONE)]
 
+    def test_what_is_adopted_keeps_the_nodecidr(self) -> None:
+        """Deleted in the same round it would take the adopted block along, or be refused."""
+        nodecidr = build.nodecidr("n1", [])
+        nodecidr = replace(nodecidr, report=build.report(nodecidr, {ONE: 1}))
+        assert build.actions([POOL], [], [nodecidr], [], gone_since={"n1": NOW - 600}) == [("Adopt", "n1", ONE)]
+
     def test_the_whole_story(self) -> None:
         world = World(pools={"default": build.pool("default", "10.0.0.0/24")})
         world.add_node("n1").want(((), Family.IPV4), 40, world.now)
