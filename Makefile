@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo test test-fast coverage simulate lint generate check-generate bench bench-plan bench-smoke bench-latency bench-plugin storm plugin assets requirements clean
+.PHONY: help demo demo-network test test-fast coverage simulate lint generate check-generate bench bench-plan bench-smoke bench-latency bench-plugin storm plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ assets: ## build kube-apiserver, etcd and kubectl once, into a cache outside the
 
 demo: $(STAMP) plugin assets ## the main job on a real API server, in two minutes (KEEP=1 leaves it running)
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m demo $(if $(KEEP),--keep)
+
+demo-network: $(STAMP) plugin assets ## pods on two nodes, attached by ptp, that reach each other (root)
+	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m demo.network
 
 test: $(STAMP) plugin assets lint check-generate coverage ## everything: lint, generated files, coverage, Go and Python tests
 	@cd plugin && go test ./...

@@ -1,4 +1,4 @@
-"""Builds the CNI reference plugins that tests, demo and benchmark run (ptp, bridge, host-local), and `attach`, our runtime.
+"""Builds the CNI reference plugins that tests and demo run (ptp and bridge), and `attach`, our runtime.
 
 Pinned in tools/cni, made once, a few seconds, and kept in ~/.cache/podcidr.
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 from tools import assets
 
 MODULE = Path(__file__).resolve().parent / "cni"
-PROGRAMS = ("attach", "ptp", "bridge", "host-local")
+PROGRAMS = ("attach", "ptp", "bridge")
 _REFERENCE = "github.com/containernetworking/plugins/plugins"
-_PACKAGES = ("./attach", f"{_REFERENCE}/main/ptp", f"{_REFERENCE}/main/bridge", f"{_REFERENCE}/ipam/host-local")
+_PACKAGES = ("./attach", f"{_REFERENCE}/main/ptp", f"{_REFERENCE}/main/bridge")
 
 
 def directory() -> Path:

@@ -89,7 +89,7 @@ class Runtime:
                 process.kill()
                 await process.wait()
             raise
-        return _answer(process.returncode or 0, output, complaint)
+        return answer(process.returncode or 0, output, complaint)
 
     def _cached(self, sandbox: Sandbox) -> Path:
         return self.cache / f"{NETWORK}-{sandbox.container}-{INTERFACE}"
@@ -113,7 +113,8 @@ def addresses_of(result: dict[str, Any]) -> list[str]:
     return [str(ip["address"]).partition("/")[0] for ip in result.get("ips", [])]
 
 
-def _answer(code: int, output: bytes, complaint: bytes) -> dict[str, Any]:
+def answer(code: int, output: bytes, complaint: bytes) -> dict[str, Any]:
+    """What a plugin printed, or CniError."""
     try:
         answer: dict[str, Any] = json.loads(output) if output.strip() else {}
     except ValueError:

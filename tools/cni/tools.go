@@ -1,10 +1,9 @@
 //go:build tools
 
-// Package tools pins the CNI reference plugins that the network tests and the benchmark run beside ours.
+// Package tools pins the CNI reference plugins that attach pods in the network tests and the demo.
 package tools
 
 import (
-	_ "github.com/containernetworking/plugins/plugins/ipam/host-local"
 	_ "github.com/containernetworking/plugins/plugins/main/bridge"
 	_ "github.com/containernetworking/plugins/plugins/main/ptp"
 )
