@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-COUNT_SEEDS = 40
+COUNT_SEEDS = 100
 """From so many seeds on, every kind of action and of fault must have occurred."""
+SAY_SECONDS = 20.0
 SEED_SECONDS = 120.0
-"""A seed that takes longer hangs."""
+"""Of a processor: a seed that takes longer hangs."""
 
 
 @dataclass
@@ -52,7 +53,8 @@ class Totals:
     def line(self, seconds: float) -> str:
         return (
             f"{self.seeds} seeds in {seconds:.0f} s, {self.steps:,} steps, {self.checks:,} checks, {self.assignments:,} assignments, "
-            f"{self.hours:.0f} hours of cluster time, {len(self.digests):,} histories"
+            f"{self.hours:.0f} hours of cluster time, "
+            + (f"{len(self.digests):,} histories" if len(self.digests) != 1 else f"history {self.digests.copy().pop():08x}")
         )
 
     def table(self) -> Iterator[str]:
@@ -90,6 +92,7 @@ def _run_all(options: argparse.Namespace, keep: frozenset[int] | None) -> int:
     import tests.simulation.run  # noqa: F401 - once, before the forks
 
     totals, began = Totals(), time.monotonic()
+    say_at = began + SAY_SECONDS
     seeds = iter(range(options.start, options.start + options.seeds))
     for result in _side_by_side(seeds, options, keep, began):
         totals.add(result)
@@ -97,7 +100,8 @@ def _run_all(options: argparse.Namespace, keep: frozenset[int] | None) -> int:
             _explain(result, options, keep)
             print(totals.line(time.monotonic() - began))
             return 1
-        if totals.seeds % 100 == 0:
+        if time.monotonic() >= say_at:
+            say_at = time.monotonic() + SAY_SECONDS
             print(totals.line(time.monotonic() - began), flush=True)
     print(totals.line(time.monotonic() - began))
     print(f"least of a seed: {totals.least_writes} API writes, {totals.least_faults} faults")

@@ -7,6 +7,7 @@ on kube-apiserver: what they do not say, nobody may rely on.
 import json
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -79,6 +80,7 @@ class Target:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
+@lru_cache(maxsize=8192)
 def parse(path: str) -> Target:
     """Take a path with its query apart."""
     parts = urlsplit(path)

@@ -328,7 +328,9 @@ def _disable(spec: dict[str, object], _rng: random.Random) -> dict[str, object]:
 
 
 def _reserve(spec: dict[str, object], rng: random.Random) -> dict[str, object]:
-    return {**spec, "reserved": [f"10.{n}.0.{rng.randrange(1, 60)}" for n in range(3)]}
+    ipv4 = spec["ipv4"]
+    assert isinstance(ipv4, dict)
+    return {**spec, "reserved": [ipv4["cidrs"][0].replace(".0/", f".{rng.randrange(1, 60)}/").partition("/")[0]]}
 
 
 def _rescale(spec: dict[str, object], rng: random.Random) -> dict[str, object]:
@@ -389,7 +391,7 @@ def _disturb(world: World, rng: random.Random, name: str | None = None) -> None:
         world.api.put("pods", key, {"kind": "Pod", "metadata": meta, "spec": {"nodeName": name}})
 
 
-FAULTS: dict[str, tuple[int, Fault]] = {
+FAULTS: dict[str, tuple[float, Fault]] = {
     "storm": (5, storm),
     "watches-cut": (2, watches_cut),
     "watches-expired": (2, watches_expired),
@@ -406,7 +408,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "agent-crashed": (3, agent_crashed),
     "agent-hangs": (2, agent_hangs),
     "agent-updated": (1, agent_updated),
-    "agent-dead-for-an-hour": (1, agent_dead_for_an_hour),
+    "agent-dead-for-an-hour": (0.3, agent_dead_for_an_hour),
     "node-clock-set": (1, node_clock_set),
     "node-rebooted": (1, node_rebooted),
     "node-deleted-and-back": (2, node_deleted_and_back),

@@ -214,7 +214,7 @@ class Machine:
     async def _run_kubelet(self) -> None:
         while True:
             self._sync()
-            sleeper = asyncio.ensure_future(asyncio.sleep(self._rng.uniform(5.0, 15.0)))
+            sleeper = asyncio.ensure_future(asyncio.sleep(self._rng.uniform(20.0, 60.0)))
             waker = asyncio.ensure_future(self._wake.wait())
             await asyncio.wait((sleeper, waker), return_when=asyncio.FIRST_COMPLETED)
             sleeper.cancel()
@@ -319,7 +319,7 @@ class Machine:
                     if result is None:
                         raise CniError(TRY_AGAIN, adding.why)
                     break
-                await asyncio.sleep(self._rng.uniform(0.3, 0.8))
+                await asyncio.sleep(self._rng.uniform(0.4, 1.2))
                 now = self._stamp(call)
                 if now != seen:
                     seen = now

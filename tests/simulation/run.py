@@ -1,6 +1,7 @@
 """One seed from beginning to end: life and faults side by side, then peace, then the question whether all is well."""
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -52,6 +53,8 @@ def run_seed(seed: int, keep: frozenset[int] | None = None, *, verbose: bool = F
     _be_quiet()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     directory = Path(tempfile.mkdtemp(prefix=f"podcidr-sim-{seed}-", dir=memory))
+    gc.freeze()
+    gc.set_threshold(100_000)  # a seed is short
     sys.unraisablehook = lambda _: None  # killed processes are torn apart at the end; nobody is left to hear of it
     try:
         return _Run(seed, directory, keep, verbose=verbose).run()

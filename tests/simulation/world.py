@@ -33,7 +33,7 @@ NAMESPACES: dict[str, dict[str, str]] = {
 WALL_SKEW_SECONDS = 8.0
 SLOWEST, FASTEST = 0.9, 1.1
 MAX_PODS = 40
-SETTLE_SECONDS = 9000.0
+SETTLE_SECONDS = 5000.0
 
 
 @dataclass
@@ -93,7 +93,7 @@ class World:
             self.machines[machine.name] = machine
             self.put_node(machine.name)
             machine.power_on()
-        lease_seconds = rng.choice((15.0, 30.0, 60.0))
+        lease_seconds = rng.choice((15.0, 30.0, 60.0, 60.0))
         for number in range(rng.choice((2, 2, 3))):
             skew = rng.uniform(-WALL_SKEW_SECONDS, WALL_SKEW_SECONDS)
             replica = Replica(self.network, number, random.Random(f"{self.seed}-operator{number}"), lease_seconds, skew)
