@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo demo-network test test-fast coverage simulate lint generate check-generate bench bench-plan bench-smoke bench-latency bench-plugin storm plugin assets requirements clean
+.PHONY: help demo demo-network test test-fast coverage simulate lint generate check-generate model bench bench-plan bench-smoke bench-latency bench-plugin storm plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ check-generate: $(STAMP) ## fail if a generated file is not what generate writes
 	@$(PY) -m podcidr.api.crd --out crds --check
 	@$(PY) -m podcidr.cli.page --check docs/cli.md
 	@python3 tools/render.py --check
+
+model: ## check the models of the protocol with spin, and that each rule is needed (FULL=1: larger bounds)
+	@python3 model/check.py --level $(if $(FULL),full,quick)
 
 bench: bench-plan bench-latency bench-smoke bench-plugin ## all benchmarks
 

@@ -1,231 +1,443 @@
-/* The life of a block: Claim, Drain, Undrain, Leave, Free, RaiseEpoch, between two operators with old views, two nodes and their agents.
- * True to reconcile/apply.py and edits.py: what a round does to one node is one patch, of several blocks at once if there are several.
+/* The life of a block: Claim, Drain, Undrain, Leave, Adopt, Free, and NodeCIDRs that are created, between operators with old views,
+ * two nodes and their agents. Design: docs/model.md. What a transition is called in the code stands beside it (-> FILE NAME).
  *
- * Safety: no block is in the allocation files of two nodes, nor in one while a pod on the other still has an address of it.
- * Quarantine lasts no time and a lease is worth nothing. A write is one step, and any number of others may come between a decision and its
- * write: a delayed request, a hung leader, an old cache and a lost answer at once. An operator that makes no further step has crashed.
+ * Safety: no block is in the allocation files of two nodes, nor in one while a pod on the other still has an address of it,
+ * nor in the lists of two NodeCIDRs. Quarantine lasts no time and a Lease is worth nothing. A look and a write are one step each, and any
+ * number of others may come between: a delayed request, a hung leader, an old cache and a lost answer at once.
  *
- * Bounds: BLOCKS, OLD and NEW (rounds of each operator), SYNCS (of each agent). A guard is removed by -D:
- *   NO_LOCK        a claim enters although the CREATE said that the block exists
- *   ENTER_LEFT     a claim that another attempt left behind enters, without a write on its IPBlock
+ * Versions are never used twice, and all that is ever asked of one is whether it is still the present one. So no number is kept: a bit
+ * beside each version that somebody holds says so, and every write clears it. Rounds, syncs, deletions are therefore without bound.
+ *
+ * Worlds: OPERATORS (2), and by -D
+ *   LATE        a report may land after later ones, whatever the agent did since
+ *   AGAIN       NodeCIDRs are deleted by hand at any moment, finalizer or not
+ *   LOST        machines end with their pods, their Nodes are deleted, they come back empty; time enough has always passed
+ *   TWO_AGENTS  two agents on node 0 at once: the lock of the state directory is gone
+ * Guards removed by -D:
+ *   NO_LOCK        a claim enters although CREATE said that the IPBlock exists
+ *   ENTER_LEFT     a claim that another attempt left behind enters
  *   NO_FENCE       Leave of a claim that no list has, without the patch that only raises the epoch
  *   BLOCK_FIRST    Leave writes the IPBlock before the NodeCIDR
- *   REREAD_BLOCK   Leave quarantines the IPBlock at the version that it has now, not at the one decided on
- *   NO_EPOCH_TEST  patches do not test the epoch
+ *   REREAD_BLOCK   Leave quarantines the IPBlock at the version it has by now
+ *   NO_EPOCH_TEST  patches do not test the epoch          NO_UID_TEST   patches do not test the uid
  *   NO_RAISE       patches do not raise the epoch
- *   ANY_REPORT     a report of emptiness counts whatever epoch it was made at
+ *   ANY_REPORT     a report proves a block empty whatever epoch it was counted at
  *   FREE_ANY       Free deletes without a precondition
+ *   COUNT_FIRST    the agent counts before it publishes
+ *   FILE_BACK      an agent puts an older epoch over a newer file
+ *   NO_TOUCH       Adopt of a claim does not write its IPBlock
+ *   NO_ADOPT       a claim for an earlier NodeCIDR is treated as one for this
+ *   NO_NODE_READ   a lost node's block leaves by the cached absence of the Node alone
+ *   REPORT_ANY_UID a report is written whatever NodeCIDR bears the name
+ * WITNESS asserts that what the model is about never happens; it must fail.
  */
-#ifndef BLOCKS
-#define BLOCKS 1
+#ifndef OPERATORS
+#define OPERATORS 2
 #endif
-#ifndef OLD
-#define OLD 1
+#ifdef TWO_AGENTS
+#define AGENTS 3
+#else
+#define AGENTS 2
 #endif
-#ifndef NEW
-#define NEW 3
-#endif
-#ifndef SYNCS
-#define SYNCS 2
-#endif
-#define ABSENT 0
+#define NODE_OF(a) ((a) & 1)           /* agent 2 is on node 0 too */
+
+#define ABSENT 0                       /* IPBlock */
 #define CLAIMED 1
 #define QUARANTINED 2
-#define NONE 0
+#define NONE 0                         /* its entry in NodeCIDR.spec */
 #define ACTIVE 1
 #define DRAINING 2
-#define NOTHING 0
-#define CLAIM 1
-#define DRAIN 2
-#define UNDRAIN 3
-#define LEAVE 4
-#define ENTER 5
-#define AT(node, block) ((node) * BLOCKS + (block))
-#define EACH(b) for (b : 0 .. BLOCKS - 1)
+#define IDLE 0
+#define NOTHING 9                      /* -> core/actions.py RaiseEpoch, SetPools */
+#define ENTER 10                       /* the second write of Claim */
+#define ADOPT_MISSING 11
+#define TAKE 12                        /* the second write of Adopt */
+#define CLAIM 1                        /* -> core/actions.py Claim */
+#define DRAIN 2                        /* -> core/actions.py Drain */
+#define UNDRAIN 3                      /* -> core/actions.py Undrain */
+#define LEAVE 4                        /* -> core/actions.py Leave */
+#define LEAVE_LOST 5                   /* -> core/life.py is_lost */
+#define ADOPT 6                        /* -> core/actions.py Adopt */
+#define FREE 7                         /* -> core/actions.py Free */
+#define CREATE 8                       /* -> core/actions.py CreateNodeCIDR */
 
-byte ib_state[BLOCKS], ib_node[BLOCKS], ib_rv[BLOCKS];     /* IPBlock: state, node, resourceVersion (never used twice) */
-byte nc_has[2 * BLOCKS], nc_epoch[2] = 1;                  /* NodeCIDR.spec */
-byte st_epoch[2]; bool st_used[2 * BLOCKS];                /* NodeCIDR.status */
-byte file_epoch[2]; bool file_has[2 * BLOCKS];             /* allocation.json */
-bool used[2 * BLOCKS];                                     /* a pod has an address of the block */
+byte ib_state; bit ib_node, ib_uid;    /* IPBlock; its nodeCIDRUID is that of the NodeCIDR there is now */
+bool nc_there[2]; byte nc_has[2];      /* NodeCIDR.spec */
+bool st_used[2], st_empty[2];          /* NodeCIDR.status: reported in use; reported empty at the present epoch */
+bool node[2];                          /* the Node, and the machine */
+bool file_has[2], used[2];             /* allocation.json offers it; a pod has an address of it */
 
+bit o_node[OPERATORS];                 /* whose round it is */
+bool o_block[OPERATORS], o_epoch[OPERATORS], o_uid[OPERATORS];  /* what the operator looked at is still the present one */
+bool a_has[AGENTS], a_used[AGENTS], a_there[AGENTS], a_alive[AGENTS];
+bool a_current[AGENTS], a_uid[AGENTS]; /* what the agent looked at is still the present epoch, uid */
+#ifdef TWO_AGENTS
+bool file_current[2], file_uid[2], a_ahead[AGENTS], a_behind[AGENTS];                     /* of the other's look; of the file */
+#endif
+#ifdef LATE
+bool l_there[2], l_used[2], l_current[2], l_uid[2];         /* a report under way */
+#endif
+#ifdef WITNESS
+bool seen[2];
+#endif
 #ifdef ANY_REPORT
-#define EMPTY(n, b) (!v_sused[AT(n, b)] && v_sepoch[n] > 0)
+#define EMPTY(n) !st_used[n]
 #else
-#define EMPTY(n, b) (!v_sused[AT(n, b)] && v_sepoch[n] == v_epoch[n])
+#define EMPTY(n) st_empty[n]
 #endif
+byte i;                                /* 0 outside of steps */
 
-inline look_blocks() { d_step { EACH(b) { v_state[b] = ib_state[b]; v_node[b] = ib_node[b]; v_rv[b] = ib_rv[b] }; b = 0 } }
-inline look_node(n) {
-  d_step { v_epoch[n] = nc_epoch[n]; v_sepoch[n] = st_epoch[n]; EACH(b) { v_has[AT(n, b)] = nc_has[AT(n, b)]; v_sused[AT(n, b)] = st_used[AT(n, b)] }; b = 0 }
-}
+inline block_written() { i = 0; do :: i < OPERATORS -> o_block[i] = false; i++ :: else -> break od; i = 0 }
 
-inline plan(n, b) {                                        /* what may be done to block b of node n, by the view */
-  if
-  :: act[b] = NOTHING
-  :: v_state[b] == ABSENT && v_has[AT(n, b)] == NONE -> act[b] = CLAIM
-  :: v_has[AT(n, b)] == ACTIVE -> act[b] = DRAIN
-  :: v_has[AT(n, b)] == DRAINING -> act[b] = UNDRAIN
-  :: v_state[b] == CLAIMED && v_node[b] == n && (v_has[AT(n, b)] == NONE || (v_has[AT(n, b)] == DRAINING && EMPTY(n, b))) -> act[b] = LEAVE
-#ifdef ENTER_LEFT
-  :: v_state[b] == CLAIMED && v_node[b] == n && v_has[AT(n, b)] == NONE -> act[b] = ENTER
-#endif
-  fi
-}
-
-inline create_block(n, b) {                                /* the lock; without an answer, or if may_enter refuses, the claim is left */
-  if
-  :: atomic { act[b] == CLAIM ->
-     if
-     :: ib_state[b] == ABSENT -> ib_state[b] = CLAIMED; ib_node[b] = n; ib_rv[b]++; if :: act[b] = ENTER :: act[b] = NOTHING fi
-#ifdef NO_LOCK
-     :: ib_state[b] != ABSENT -> act[b] = ENTER
-#else
-     :: else -> act[b] = NOTHING
-#endif
-     fi }
-  :: else
-  fi
-}
-
-inline write_list(n) {
-  EACH(b) {
-    if
-    :: act[b] == ENTER -> nc_has[AT(n, b)] = ACTIVE
-    :: act[b] == UNDRAIN -> nc_has[AT(n, b)] = ACTIVE
-    :: act[b] == DRAIN -> nc_has[AT(n, b)] = DRAINING
-    :: act[b] == LEAVE -> nc_has[AT(n, b)] = NONE
-    :: else -> nc_has[AT(n, b)] = v_has[AT(n, b)]          /* the patch replaces the list by the one decided on */
-    fi };
-  b = 0
-}
-
-inline patch(n) {                                          /* NodeEdit.operations: test the epoch, all of the round, epoch + 1 */
-  d_step {
-    if
-#ifdef NO_EPOCH_TEST
-    :: true ->
-#else
-    :: nc_epoch[n] == v_epoch[n] ->
-#endif
-       write_list(n); ok = true;
+inline epoch_ends(n) {
+  skip;
 #ifndef NO_RAISE
-       nc_epoch[n]++
+  do :: i < OPERATORS -> if :: o_node[i] == n -> o_epoch[i] = false :: else fi; i++ :: else -> break od; i = 0;
+  do :: i < AGENTS -> if :: NODE_OF(i) == n -> a_current[i] = false :: else fi; i++ :: else -> break od; i = 0;
+  st_empty[n] = false;
+#ifdef TWO_AGENTS
+  file_current[n] = false;
 #endif
-    :: else -> ok = false
+#ifdef LATE
+  l_current[n] = false
+#endif
+#endif
+}
+
+inline uid_ends(n) {
+  do :: i < OPERATORS -> if :: o_node[i] == n -> o_uid[i] = false; o_epoch[i] = false :: else fi; i++ :: else -> break od; i = 0;
+  do :: i < AGENTS -> if :: NODE_OF(i) == n -> a_uid[i] = false; a_current[i] = false :: else fi; i++ :: else -> break od; i = 0;
+#ifdef TWO_AGENTS
+  file_uid[n] = false; file_current[n] = false;
+#endif
+  if :: ib_node == n -> ib_uid = 0 :: else fi;
+#ifdef LATE
+  l_uid[n] = false; l_current[n] = false
+#endif
+}
+
+/* ---- the operator ---- */
+
+inline look_block() {                  /* -> reconcile/observed.py Observed.snapshot */
+  v_state = ib_state; v_mine = (ib_node == o_node[me]); v_same = ib_uid; o_block[me] = true
+}
+
+inline look_nodecidr() {               /* -> reconcile/observed.py Observed.snapshot */
+  v_there = nc_there[o_node[me]]; v_has = nc_has[o_node[me]];
+  v_used = st_used[o_node[me]]; v_empty = EMPTY(o_node[me]);
+  o_uid[me] = v_there; o_epoch[me] = v_there
+}
+
+inline look_node() { v_node = node[o_node[me]] }
+
+inline live() {                        /* -> core/life.py live */
+  if
+  :: v_there -> act = NOTHING
+  :: !v_there && v_node -> act = CREATE
+  :: !v_there && !v_node && v_state == CLAIMED && v_mine -> act = LEAVE_LOST
+  :: v_there && v_has == ACTIVE -> act = DRAIN                        /* -> core/life.py must_go */
+  :: v_there && v_has == DRAINING && v_node -> act = UNDRAIN          /* -> core/grow.py Growth.grow */
+  :: v_there && v_has == DRAINING && v_empty -> act = LEAVE           /* -> core/life.py _may_leave */
+  :: v_there && v_has == DRAINING && !v_node -> act = LEAVE_LOST
+  :: v_there && v_has != NONE && v_state == ABSENT -> act = ADOPT     /* -> core/life.py _listed */
+#ifdef NO_ADOPT
+  :: v_there && v_has == NONE && v_state == CLAIMED && v_mine && !v_used -> act = LEAVE
+#else
+  :: v_there && v_has == NONE && v_state == CLAIMED && v_mine && v_same && !v_used -> act = LEAVE      /* -> core/life.py _unlisted */
+#endif
+  :: v_there && v_has == NONE && v_state == CLAIMED && v_mine && (!v_same || v_used) -> act = ADOPT    /* -> core/life.py _adopt */
+  :: v_there && v_has == NONE && v_state == CLAIMED && v_mine && (!v_same || v_used) && !v_node -> act = LEAVE_LOST
+  :: v_there && v_has == NONE && v_used && (v_state == ABSENT || (v_state == QUARANTINED && v_mine)) -> act = ADOPT
+  :: v_there && v_has == NONE && v_state == ABSENT && v_node -> act = CLAIM
+#ifdef ENTER_LEFT
+  :: v_there && v_has == NONE && v_state == CLAIMED && v_mine -> act = ENTER
+#endif
+  :: v_state == QUARANTINED && v_has == NONE && !v_used -> act = FREE /* -> core/life.py free */
+  :: else -> act = IDLE
+  fi;
+  forget()
+}
+
+inline forget() {                      /* what the rest of the round does not need: fewer states */
+  listed = (v_has != NONE);
+  if
+  :: (act == LEAVE || act == LEAVE_LOST) && v_state == CLAIMED && v_mine
+  :: act == FREE -> o_uid[me] = false; o_epoch[me] = false
+  :: act == ADOPT && v_state != ABSENT
+  :: act == ADOPT && v_state == ABSENT -> act = ADOPT_MISSING; o_block[me] = false
+  :: act == CREATE || act == IDLE -> o_block[me] = false; o_uid[me] = false; o_epoch[me] = false
+  :: else -> o_block[me] = false
+  fi;
+#ifdef REREAD_BLOCK
+  mine = (v_state == CLAIMED && v_mine);
+#endif
+  v_state = ABSENT; v_has = NONE; v_mine = false; v_used = false; v_empty = false; v_same = false; v_there = false; v_node = false
+}
+
+inline create() { block_written(); ib_state = CLAIMED; ib_node = o_node[me]; ib_uid = o_uid[me] }
+
+inline create_block() {                /* -> reconcile/apply.py Applier._create_block */
+  atomic {
+    if
+    :: ib_state == ABSENT -> create(); act = ENTER
+    :: ib_state == ABSENT -> create(); act = IDLE          /* no answer, or may_enter says no: it is left */
+#ifdef NO_LOCK
+    :: ib_state != ABSENT -> act = ENTER
+#else
+    :: ib_state != ABSENT -> act = IDLE
+#endif
     fi }
 }
 
-inline quarantine(b) {                                     /* at the version decided on */
+inline secure_adopted() {              /* -> reconcile/apply.py Applier._secure_adopted */
+  atomic {
+    if
+    :: act == ADOPT_MISSING && ib_state == ABSENT -> create(); act = TAKE
+#ifdef NO_TOUCH
+    :: act == ADOPT -> act = TAKE
+#else
+    :: act == ADOPT && ib_state != ABSENT && o_block[me] -> block_written(); ib_state = CLAIMED; act = TAKE
+#endif
+    :: else -> act = IDLE
+    fi }
+}
+
+#ifdef NO_EPOCH_TEST
+#define SAME_EPOCH(k) true
+#else
+#define SAME_EPOCH(k) o_epoch[k]
+#endif
+#ifdef NO_UID_TEST                     /* one made again begins at epoch 1: it may be at the epoch that the old one was at */
+#define SAME(k) (nc_there[o_node[k]] && (SAME_EPOCH(k) || !o_uid[k]))
+#else
+#define SAME(k) (nc_there[o_node[k]] && o_uid[k] && SAME_EPOCH(k))
+#endif
+
+inline patch(entry) {                  /* -> reconcile/edits.py NodeEdit.operations */
+  d_step {
+    if
+    :: SAME(me) -> nc_has[o_node[me]] = entry; epoch_ends(o_node[me]); assert(nc_has[0] == NONE || nc_has[1] == NONE)
+    :: else -> act = IDLE              /* refused: the attempt ends */
+    fi }
+}
+
+inline quarantine() {                  /* -> reconcile/apply.py Applier._quarantine */
   d_step {
     if
 #ifdef REREAD_BLOCK
-    :: act[b] == LEAVE && ok && ib_state[b] != ABSENT ->
+    :: act != IDLE && mine && ib_state != ABSENT && ib_node == o_node[me] ->
 #else
-    :: act[b] == LEAVE && ok && ib_state[b] != ABSENT && ib_rv[b] == v_rv[b] ->
+    :: act != IDLE && o_block[me] && ib_state != ABSENT ->
 #endif
-       ib_state[b] = QUARANTINED; ib_rv[b]++
+       block_written(); ib_state = QUARANTINED
     :: else
     fi }
 }
 
-#if BLOCKS == 2
-#define BOTH(step) step(0); step(1)
-#define CREATES(n) create_block(n, 0); create_block(n, 1)
-#define PLANS(n) plan(n, 0); plan(n, 1)
-#define ANY(a) (act[0] == a || act[1] == a)
-#else
-#define BOTH(step) step(0)
-#define CREATES(n) create_block(n, 0)
-#define PLANS(n) plan(n, 0)
-#define ANY(a) (act[0] == a)
-#endif
-
-proctype Operator(byte rounds) {
-  byte v_state[BLOCKS], v_node[BLOCKS], v_rv[BLOCKS], v_has[2 * BLOCKS], v_epoch[2] = 1, v_sepoch[2]; bool v_sused[2 * BLOCKS];
-  byte act[BLOCKS], n, b; bool ok;
-  do
-  :: rounds > 0 ->
-     atomic {                                              /* any part of the view may stay old */
-       rounds--;
-       if :: look_blocks() :: true fi;
-       if :: look_node(0) :: true fi;
-       if :: look_node(1) :: true fi;
-       if :: n = 0 :: n = 1 fi };
-     if
-     :: atomic { true -> PLANS(n) };
-        CREATES(n);
+inline leave() {                       /* -> reconcile/apply.py Applier._patch */
 #ifdef BLOCK_FIRST
-        ok = true; BOTH(quarantine);
-        patch(n)
+  quarantine(); patch(NONE)
 #else
-        if
 #ifdef NO_FENCE
-        :: atomic { ANY(LEAVE) && v_has[AT(n, 0)] == NONE -> ok = true }
-        :: atomic { !(ANY(LEAVE) && v_has[AT(n, 0)] == NONE) -> patch(n) }
+  if :: listed -> patch(NONE) :: else fi;
 #else
-        :: patch(n)                                        /* with nothing to do it is RaiseEpoch or SetPools */
-        :: !(ANY(CLAIM) || ANY(DRAIN) || ANY(UNDRAIN) || ANY(LEAVE) || ANY(ENTER))
+  patch(NONE);
 #endif
-        fi;
-        if :: ok && ANY(LEAVE) -> BOTH(quarantine) :: else fi
+  if :: act != IDLE -> quarantine() :: true fi            /* or a crash */
 #endif
-     :: d_step { v_state[0] == QUARANTINED ->              /* Free, on uid and resourceVersion */
-        if
-#ifdef FREE_ANY
-        :: ib_state[0] != ABSENT ->
-#else
-        :: ib_state[0] != ABSENT && ib_rv[0] == v_rv[0] ->
-#endif
-           ib_state[0] = ABSENT; ib_rv[0]++
-        :: else
-        fi }
-     fi;
-     d_step { ok = false; n = 0; EACH(b) { act[b] = NOTHING }; b = 0 }
-  :: rounds == 0 -> break
-  od
 }
 
-proctype Agent(byte n) {
-  byte a_has[BLOCKS], a_epoch, syncs, b; bool a_used[BLOCKS], news;
+inline read_node() {                   /* -> reconcile/apply.py Applier._drop_what_came_back */
+#ifndef NO_NODE_READ
+  if :: node[o_node[me]] -> act = IDLE :: else fi
+#endif
+}
+
+proctype Operator(byte me) {           /* -> reconcile/rounds.py Rounds._round */
+  byte v_state, v_has, act; bool v_mine, v_same, v_there, v_used, v_empty, v_node, listed, mine;
+end:
   do
-  :: syncs < SYNCS ->
-     d_step { syncs++; a_epoch = nc_epoch[n]; EACH(b) { a_has[b] = nc_has[AT(n, b)] }; b = 0 };  /* may be old when it is acted on */
-     atomic {                                              /* under the plugin's lock */
-       b = 0;
-       do
-       :: b < BLOCKS ->
-          if :: file_has[AT(n, b)] -> used[AT(n, b)] = true :: used[AT(n, b)] = false :: true fi;   /* pods came and went until now */
-          b++
-       :: else -> break
-       od;
-       if
-       :: a_epoch < file_epoch[n] -> a_epoch = file_epoch[n]
-       :: else -> file_epoch[n] = a_epoch; EACH(b) { file_has[AT(n, b)] = (a_has[b] == ACTIVE) }
-       fi;
-       EACH(b) {
-         assert(!(file_has[AT(0, b)] && file_has[AT(1, b)]));
-         assert(!(file_has[AT(n, b)] && used[AT(1 - n, b)]));
-         a_used[b] = used[AT(n, b)]; a_has[b] = 0 };
-       b = 0 };
-     d_step { st_epoch[n] = a_epoch; EACH(b) { st_used[AT(n, b)] = a_used[b]; a_used[b] = false }; b = 0; a_epoch = 0 }
-  :: syncs == SYNCS -> break
+  :: true ->
+     if
+     :: atomic { true -> if :: o_node[me] = 0 :: o_node[me] = 1 fi; look_block(); look_node() };
+        atomic { look_nodecidr(); live() }
+     :: atomic { true -> if :: o_node[me] = 0 :: o_node[me] = 1 fi; look_nodecidr(); look_node() };
+        atomic { look_block(); live() }
+     fi;
+     if
+     :: act == CLAIM -> create_block(); if :: act == ENTER -> patch(ACTIVE) :: else fi
+     :: act == ADOPT || act == ADOPT_MISSING -> secure_adopted(); if :: act == TAKE -> patch(DRAINING) :: else fi
+     :: act == LEAVE -> leave()
+     :: act == LEAVE_LOST ->
+        read_node();
+        if
+        :: act != IDLE && o_uid[me] -> leave()
+        :: act != IDLE && !o_uid[me] -> if :: !nc_there[o_node[me]] -> quarantine() :: else fi  /* -> reconcile/apply.py Applier._leave_without_node */
+        :: else
+        fi
+     :: act == FREE ->                 /* -> reconcile/apply.py Applier._free */
+        d_step {
+          if
+#ifdef FREE_ANY
+          :: ib_state != ABSENT ->
+#else
+          :: ib_state != ABSENT && o_block[me] ->
+#endif
+             block_written(); ib_state = ABSENT; ib_node = 0; ib_uid = 0
+          :: else
+          fi }
+     :: act == CREATE -> nc_there[o_node[me]] = true      /* -> reconcile/apply.py Applier._create_nodecidr */
+     :: act == ENTER || act == UNDRAIN -> patch(ACTIVE)
+     :: act == DRAIN -> patch(DRAINING)
+     :: act == NOTHING -> patch(nc_has[o_node[me]])
+     :: act == IDLE
+     fi;
+     d_step { act = IDLE; listed = false; mine = false; o_block[me] = false; o_epoch[me] = false; o_uid[me] = false; o_node[me] = 0 }
   od
 }
 
-/* Any point of block 0's life on node 0 may be where we come in; the operators may still hold the empty view of long ago. */
-init {
+/* ---- the node ---- */
+
+inline look(a, n) {                    /* -> agent/service.py Agent._current */
+  d_step {
+    a_there[a] = nc_there[n]; a_has[a] = (nc_has[n] == ACTIVE); a_uid[a] = nc_there[n]; a_current[a] = nc_there[n]; a_alive[a] = true;
+#ifdef TWO_AGENTS
+    a_behind[a] = false; if :: n == 0 -> a_ahead[a] = !a_current[2 - a]; a_ahead[2 - a] = false :: else fi
+#endif
+  }
+}
+
+inline pods_come_and_go(n) {           /* -> plugin/internal/ipam/add.go claim */
+  if :: file_has[n] -> used[n] = true :: used[n] = false :: true fi;
+#ifdef WITNESS
+  if :: used[n] -> seen[n] = true :: else fi;
+  assert(!(seen[0] && seen[1]))
+#endif
+}
+
+inline publish(a, n) {                 /* -> agent/statedir.py StateDir.publish */
+#ifdef COUNT_FIRST
+  a_used[a] = used[n];
+#endif
+  pods_come_and_go(n);                 /* until now; from here on by the file that stands */
+  if
+#ifdef TWO_AGENTS
+#ifndef FILE_BACK
+  :: a_behind[a] && file_uid[n] == a_uid[a] -> a_current[a] = file_current[n]
+  :: !(a_behind[a] && file_uid[n] == a_uid[a]) ->
+#else
+  :: true ->
+#endif
+     if :: n == 0 && a_ahead[a] -> a_behind[2 - a] = true :: else fi;
+     file_current[n] = a_current[a]; file_uid[n] = a_uid[a];
+     file_has[n] = a_has[a]
+#else
+  :: file_has[n] = a_has[a]
+#endif
+  fi;
+  a_has[a] = false;
+  assert(!(file_has[0] && file_has[1]));
+  assert(!(file_has[n] && used[1 - n]));
+#ifndef COUNT_FIRST
+  a_used[a] = used[n]                  /* -> agent/report.py count */
+#endif
+}
+
+inline land(n, r_uid, r_used, r_current) {
+#ifdef REPORT_ANY_UID
+  if :: nc_there[n] -> st_used[n] = r_used; st_empty[n] = r_current && !r_used :: else fi
+#else
+  if :: r_uid -> st_used[n] = r_used; st_empty[n] = r_current && !r_used :: else fi
+#endif
+}
+
+inline send(a, n) {                    /* -> agent/reporter.py Reporter._send */
   atomic {
     if
-    :: true
-    :: ib_state[0] = CLAIMED; ib_rv[0] = 1                 /* crashed before it entered */
-    :: ib_state[0] = CLAIMED; ib_rv[0] = 1; nc_has[0] = ACTIVE; nc_epoch[0] = 2
-    :: ib_state[0] = CLAIMED; ib_rv[0] = 1; nc_has[0] = ACTIVE; nc_epoch[0] = 2; st_epoch[0] = 2; st_used[0] = true; file_epoch[0] = 2; file_has[0] = true; used[0] = true
-    :: ib_state[0] = CLAIMED; ib_rv[0] = 1; nc_has[0] = DRAINING; nc_epoch[0] = 3; st_epoch[0] = 2; file_epoch[0] = 2; file_has[0] = true
-    :: ib_state[0] = CLAIMED; ib_rv[0] = 1; nc_has[0] = DRAINING; nc_epoch[0] = 3; st_epoch[0] = 3; file_epoch[0] = 3
-    :: ib_state[0] = CLAIMED; ib_rv[0] = 1; nc_epoch[0] = 4; st_epoch[0] = 3; file_epoch[0] = 3   /* crashed before it was quarantined */
-    :: ib_state[0] = QUARANTINED; ib_rv[0] = 2; nc_epoch[0] = 4; st_epoch[0] = 3; file_epoch[0] = 3
+    :: land(n, a_uid[a], a_used[a], a_current[a])
+#ifdef LATE
+    :: !l_there[n] -> l_there[n] = true; l_used[n] = a_used[a]; l_current[n] = a_current[a]; l_uid[n] = a_uid[a]
+#endif
+    :: true                            /* the agent died before */
     fi;
-    run Operator(OLD); run Operator(NEW); run Agent(0); run Agent(1)
+    forget_look(a) }
+}
+
+inline forget_look(a) {
+  a_there[a] = false; a_has[a] = false; a_used[a] = false; a_alive[a] = false;
+#ifndef TWO_AGENTS
+  a_current[a] = false; a_uid[a] = false
+#endif
+}
+
+proctype Agent(byte a) {               /* -> agent/service.py Agent._round */
+end:
+  do
+  :: node[NODE_OF(a)] && nc_there[NODE_OF(a)] ->
+     look(a, NODE_OF(a));
+     atomic { if :: a_alive[a] -> publish(a, NODE_OF(a)) :: else -> forget_look(a) fi };
+     if :: a_there[a] -> send(a, NODE_OF(a)) :: else fi
+  od
+}
+
+#ifdef LATE
+proctype Network() {
+end:
+  do
+  :: d_step { l_there[0] -> land(0, l_uid[0], l_used[0], l_current[0]); l_there[0] = false; l_used[0] = false; l_current[0] = false; l_uid[0] = false }
+  :: d_step { l_there[1] -> land(1, l_uid[1], l_used[1], l_current[1]); l_there[1] = false; l_used[1] = false; l_current[1] = false; l_uid[1] = false }
+  od
+}
+#endif
+
+#ifdef AGAIN
+inline delete_nodecidr(n) {            /* -> reconcile/writes.py Writes.delete_nodecidr */
+  d_step { nc_there[n] -> nc_there[n] = false; nc_has[n] = NONE; st_used[n] = false; st_empty[n] = false; uid_ends(n) }
+}
+
+proctype Person() {
+end:
+  do
+  :: delete_nodecidr(0)
+  :: delete_nodecidr(1)
+  od
+}
+#endif
+
+#ifdef LOST
+proctype Machines() {
+  byte m;
+end:
+  do
+  :: atomic { node[m] -> node[m] = false; file_has[m] = false; used[m] = false; a_alive[m] = false }
+  :: atomic { !node[m] -> node[m] = true }
+  :: m = 1 - m
+  od
+}
+#endif
+
+init {
+  atomic {
+    nc_there[0] = true; nc_there[1] = true; node[0] = true; node[1] = true;
+    run Operator(0);
+#if OPERATORS > 1
+    run Operator(1);
+#endif
+#if OPERATORS == 3
+    run Operator(2);
+#endif
+    run Agent(0); run Agent(1);
+#ifdef TWO_AGENTS
+    run Agent(2);
+#endif
+#ifdef LATE
+    run Network();
+#endif
+#ifdef AGAIN
+    run Person();
+#endif
+#ifdef LOST
+    run Machines();
+#endif
   }
 }

@@ -1,0 +1,145 @@
+"""Checks the models with spin, and that each rule is needed: with a guard removed a model must fail.
+
+    model/check.py [--level smoke|quick|full] [--only MODEL] [--if-present]
+
+Exit 0: every model held and every one without a guard failed. 1: not so. 2: spin or a C compiler is missing.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LEVELS = ("smoke", "quick", "full")
+MEMORY_MIB = 7500
+DEPTH = 12_000_000  # steps of one path: the models go round and round, so their paths are long
+SHORT_DEPTH = 20_000  # a search that is cut off here proves nothing, but finds an error quickly
+
+
+@dataclass(frozen=True)
+class Run:
+    """One check: a model, its -D switches, and whether it holds."""
+
+    model: str
+    switches: str = ""
+    fails: bool = False
+    level: str = "quick"
+    limit_seconds: int = 900
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """How far a path is followed: to its end, where the answer is to be a proof."""
+        return (SHORT_DEPTH, DEPTH) if self.fails else (DEPTH,)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a run."""
+
+    states: int
+    seconds: float
+    verdict: str
+    as_expected: bool
+
+
+def block(*guards: str, world: str = "", level: str = "quick") -> list[Run]:
+    """block.pml in one world, with each of the guards removed."""
+    return [Run("block", f"{world} {guard}".strip(), fails=True, level=level) for guard in guards]
+
+
+RUNS = [
+    Run("block", "OPERATORS=1", level="smoke"),
+    Run("block"),
+    *block("WITNESS", "NO_LOCK", "ENTER_LEFT", "NO_FENCE", "BLOCK_FIRST", "REREAD_BLOCK", level="smoke"),
+    *block("NO_EPOCH_TEST", "NO_RAISE", "ANY_REPORT", "FREE_ANY", "COUNT_FIRST", level="smoke"),
+]
+
+
+class Failed(Exception):
+    """A tool did not do its part: no verdict."""
+
+
+def check(run: Run, folder: Path) -> Result:
+    """Translate, compile, search."""
+    source = HERE / f"{run.model}.pml"
+    defines = [f"-D{switch}" for switch in run.switches.split()]
+    _call(["spin", "-a", *defines, str(source)], folder)
+    _call(["gcc", "-O2", "-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MIB}", "-o", "pan", "pan.c"], folder)
+    started = time.monotonic()
+    for depth in run.depths:
+        try:
+            said = _search(folder, depth, run.limit_seconds)
+        except subprocess.TimeoutExpired:
+            return Result(0, time.monotonic() - started, f"unfinished after {run.limit_seconds} s", as_expected=False)
+        result = judge(run, said, time.monotonic() - started)
+        if result.as_expected:
+            break
+    return result
+
+
+def _search(folder: Path, depth: int, limit_seconds: int) -> str:
+    command = ["nice", "./pan", "-n", "-E", f"-m{depth}", "-w25"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_seconds, check=False).stdout
+
+
+def judge(run: Run, said: str, seconds: float) -> Result:
+    """Read what pan said. Only a search that was neither cut off nor short of memory proves anything."""
+    states = int(match[1]) if (match := re.search(r"(\d+) states, stored", said)) else 0
+    violated = re.search(r"assertion violated (.+?) \(at depth (\d+)\)", said)
+    if violated:
+        return Result(states, seconds, f"fails after {violated[2]} steps", as_expected=run.fails)
+    cut_off = "max search depth too small" in said or "not completed" in said or "out of memory" in said
+    if cut_off or "errors: 0" not in said or not states:
+        verdict = "no error found" if run.fails else "unfinished"
+        return Result(states, seconds, verdict, as_expected=False)
+    return Result(states, seconds, "holds", as_expected=not run.fails)
+
+
+def _call(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+
+
+def missing() -> str | None:
+    """What has to be installed first, in words."""
+    packages = {"spin": "spin", "gcc": "gcc libc6-dev"}
+    absent = [packages[tool] for tool in packages if shutil.which(tool) is None]
+    return f"the models need {' and '.join(absent)}: apt-get install {' '.join(absent)}" if absent else None
+
+
+def _show(run: Run, result: Result) -> None:
+    mark = "" if result.as_expected else f"  <- expected: {'fails' if run.fails else 'holds'}"
+    print(f"{run.model:<10}{run.switches or '-':<44}{result.states:>12,} {result.seconds:>7.1f}  {result.verdict}{mark}", flush=True)
+
+
+def main() -> int:
+    """All runs of the level, as a table."""
+    parser = argparse.ArgumentParser(description="check the models with spin")
+    parser.add_argument("--level", choices=LEVELS, default="quick")
+    parser.add_argument("--only", metavar="MODEL", help="this model alone")
+    parser.add_argument("--if-present", action="store_true", help="without spin or gcc say so and succeed")
+    args = parser.parse_args()
+    if why := missing():
+        print(f"models: not checked; {why}" if args.if_present else why, file=sys.stderr)
+        return 0 if args.if_present else 2
+    runs = [run for run in RUNS if LEVELS.index(run.level) <= LEVELS.index(args.level) and args.only in (None, run.model)]
+    print(f"{'model':<10}{'switches':<44}{'states':>12} {'seconds':>7}  verdict")
+    good, started = 0, time.monotonic()
+    for run in runs:
+        with tempfile.TemporaryDirectory() as folder:
+            result = check(run, Path(folder))
+        _show(run, result)
+        good += result.as_expected
+    print(f"{good} of {len(runs)} as expected in {time.monotonic() - started:.0f} s")
+    return 0 if runs and good == len(runs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
