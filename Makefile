@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo demo-network test test-fast coverage simulate lint generate check-generate model bench bench-plan bench-smoke bench-latency bench-plugin storm plugin assets requirements clean
+.PHONY: help demo demo-network test test-fast coverage simulate lint generate check-generate model bench bench-plan bench-smoke bench-latency bench-plugin bench-scarcity bench-forecast storm plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,7 +59,6 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
 	@$(VENV)/bin/lint-imports
 	@cd plugin && test -z "$$(gofmt -l .)" || { echo "gofmt -w plugin"; exit 1; }
 	@cd plugin && go vet ./... && go tool staticcheck ./...
-	@cd tools/cni && test -z "$$(gofmt -l .)" && go vet ./...
 
 generate: $(STAMP) ## write crds/, charts/podcidr/crds, deploy/podcidr.yaml and docs/cli.md anew
 	@$(PY) -m podcidr.api.crd --out crds
@@ -74,7 +73,7 @@ check-generate: $(STAMP) ## fail if a generated file is not what generate writes
 model: ## check the models of the protocol with spin, and that each rule is needed (FULL=1: larger bounds)
 	@python3 model/check.py --level $(if $(FULL),full,quick)
 
-bench: bench-plan bench-latency bench-smoke bench-plugin ## all benchmarks
+bench: bench-plan bench-latency bench-smoke bench-plugin bench-scarcity bench-forecast ## all benchmarks
 
 bench-plan: $(STAMP) ## plan() over 5,000 nodes and 25,000 blocks
 	@$(PY) -m bench.plan
@@ -94,6 +93,12 @@ bench-plugin: build/bench/podcidr-ipam ## the CNI plugin beside host-local and a
 
 bench-smoke: $(STAMP) assets ## 1,000 and 2,000 Nodes created at once
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m bench.smoke
+
+bench-scarcity: $(STAMP) plugin assets ## a pool of 16 blocks, 20 nodes and a burst (TRACES=folder for recorded demand)
+	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m bench.scarcity --real $(if $(TRACES),--traces $(TRACES))
+
+bench-forecast: $(STAMP) ## errors of the forecast of a pool's exhaustion (TRACES=folder)
+	@$(PY) -m bench.forecast $(if $(TRACES),--traces $(TRACES))
 
 requirements: $(STAMP) ## compile the hashed requirement files anew
 	@for what in agent: operator:--extra=operator dev:--extra=dev; do \

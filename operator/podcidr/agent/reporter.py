@@ -18,7 +18,7 @@ from podcidr.metrics import AgentMetrics
 
 LAZY_SECONDS = 30.0  # drift of counts, at most so often
 DRAINING_SECONDS = 50.0  # while a block is Draining the operator expects a report each minute
-EMPTIED_SECONDS = 5.0  # a block of which nothing is in use any more could go
+EMPTIED_SECONDS = 2.0  # a block of which nothing is in use any more could go: pods elsewhere may wait for it
 SERVED_SECONDS = 0.25  # fewer wait: no one waits for that news, and a burst is many of them
 COALESCE_SECONDS = 0.02
 RATE_PER_SECOND = 5.0  # of one node under churn, once the first few are out

@@ -1,11 +1,13 @@
 """LabelSelector of Kubernetes as a value: parsed once, matched often."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import PodcidrError
 
+KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _WITH_VALUES = ("In", "NotIn")
 _WITHOUT_VALUES = ("Exists", "DoesNotExist")
 
@@ -68,6 +70,7 @@ def _parse_labels(labels: Any) -> list[Requirement]:
     for key, value in labels.items():
         if not isinstance(value, str):
             raise SelectorError(f"matchLabels[{key}] is {value!r}; it must be a string, so write it in quotes")
+        _check_key(f"matchLabels[{key}]", key)
     return [Requirement(key, "In", frozenset((value,))) for key, value in sorted(labels.items())]
 
 
@@ -85,6 +88,7 @@ def _parse_expression(field: str, entry: Any) -> Requirement:
     key, operator, values = entry.get("key"), entry.get("operator"), entry.get("values") or []
     if not isinstance(key, str) or not key:
         raise SelectorError(f"{field}.key is {key!r}; name a label")
+    _check_key(f"{field}.key", key)
     if operator not in (*_WITH_VALUES, *_WITHOUT_VALUES):
         raise SelectorError(f"{field}.operator is {operator!r}; use In, NotIn, Exists or DoesNotExist")
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
@@ -94,3 +98,9 @@ def _parse_expression(field: str, entry: Any) -> Requirement:
     if operator in _WITHOUT_VALUES and values:
         raise SelectorError(f"{field}.values is {values!r}; {operator} takes none, leave it out")
     return Requirement(key, operator, frozenset(values))
+
+
+def _check_key(field: str, key: str) -> None:
+    """The CRD lets any key pass, and what no object can have selects nothing, in silence."""
+    if not KEY.fullmatch(key):
+        raise SelectorError(f"{field} is {key!r}, which no label can be called; write it as zone or example.com/zone")

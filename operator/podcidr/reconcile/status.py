@@ -120,7 +120,7 @@ def _exhaustion(view: PoolView) -> Iterable[dict[str, Any]]:
     near = [family for family, usage in view.usage.items() if usage.claimed_percent >= NEAR_EXHAUSTION_PERCENT]
     remedy = "append a CIDR to the pool, or lower maxFreeAddresses"
     if near:
-        message = f"{', '.join(near)}: at least {NEAR_EXHAUSTION_PERCENT} % of the blocks are claimed; {remedy}"
+        message = f"{', '.join(near)}: at least {NEAR_EXHAUSTION_PERCENT} % of the blocks are claimed{_pace(view, full)}; {remedy}"
         yield _condition(names.CONDITION_NEAR_EXHAUSTION, True, names.REASON_FEW_BLOCKS_FREE, message)
     else:
         yield _condition(names.CONDITION_NEAR_EXHAUSTION, False, names.REASON_BLOCKS_FREE, "enough blocks are free")
@@ -129,6 +129,16 @@ def _exhaustion(view: PoolView) -> Iterable[dict[str, Any]]:
         yield _condition(names.CONDITION_EXHAUSTED, True, names.REASON_NO_BLOCK_FREE, message)
     else:
         yield _condition(names.CONDITION_EXHAUSTED, False, names.REASON_BLOCKS_FREE, "blocks are free")
+
+
+def _pace(view: PoolView, full: list[Family]) -> str:
+    """The forecast in words, coarse: a message that changed every minute would be written every minute."""
+    seconds = view.seconds_to_exhaustion
+    if seconds is None or full:
+        return ""
+    if seconds < 3600:
+        return ", and at the pace of the last hours the last one goes within the hour"
+    return f", and at the pace of the last hours the last one goes in about {round(seconds / 3600)} h" if seconds < 3 * 86_400 else ""
 
 
 def _drained(view: PoolView) -> dict[str, Any]:

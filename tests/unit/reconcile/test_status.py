@@ -85,6 +85,27 @@ def test_forecast_of_a_pool_that_loses_one_block_a_minute() -> None:
     assert forecast.seconds_to_exhaustion() == 21 * 60
 
 
+def test_a_rise_of_the_last_two_hours_is_seen_before_six_hours_show_it() -> None:
+    """A quiet night, then the morning: one block in two minutes, and 60 are left."""
+    forecast = Forecast()
+    for minute in range(360):
+        forecast.add(minute * 60.0, 120 - max(0, minute - 240) // 2)
+    predicted = forecast.seconds_to_exhaustion()
+    assert predicted is not None
+    assert 0.9 * 7200 <= predicted <= 1.1 * 7200
+
+
+def test_near_exhaustion_says_when_it_will_be_over() -> None:
+    usage = PoolUsage(capacity=250, blocks_total=16, blocks_claimed=15)
+    messages = {
+        seconds: condition(pool_status(view(usage=usage, seconds_to_exhaustion=seconds), {}, "T"), "NearExhaustion")["message"]
+        for seconds in (900, 3 * 3600, 30 * 86_400, None)
+    }
+    assert "goes within the hour; append a CIDR" in messages[900]
+    assert "goes in about 3 h; append a CIDR" in messages[3 * 3600]
+    assert "pace" not in messages[30 * 86_400] + messages[None]
+
+
 def test_no_forecast_from_little_or_for_a_pool_that_does_not_fill() -> None:
     forecast = Forecast()
     for minute in range(4):
