@@ -60,14 +60,16 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
 	@cd plugin && test -z "$$(gofmt -l .)" || { echo "gofmt -w plugin"; exit 1; }
 	@cd plugin && go vet ./... && go tool staticcheck ./...
 
-generate: $(STAMP) ## write crds/, charts/podcidr/crds, deploy/podcidr.yaml and docs/cli.md anew
+generate: $(STAMP) ## write crds/, charts/podcidr/crds, deploy/podcidr.yaml, docs/cli.md and docs/pools.md's tables anew
 	@$(PY) -m podcidr.api.crd --out crds
 	@$(PY) -m podcidr.cli.page docs/cli.md
+	@$(PY) -m tests.contract.bad_input_page docs/pools.md
 	@python3 tools/render.py
 
 check-generate: $(STAMP) ## fail if a generated file is not what generate writes
 	@$(PY) -m podcidr.api.crd --out crds --check
 	@$(PY) -m podcidr.cli.page --check docs/cli.md
+	@$(PY) -m tests.contract.bad_input_page --check docs/pools.md
 	@python3 tools/render.py --check
 
 model: ## check the models of the protocol with spin, and that each rule is needed (FULL=1: larger bounds)

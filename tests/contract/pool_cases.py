@@ -186,3 +186,104 @@ BAD_POOLS: dict[str, tuple[Object, str]] = {
         "spec.quarantineSeconds: Invalid value: -1: spec.quarantineSeconds in body should be greater than or equal to 0",
     ),
 }  # fmt: skip
+
+
+def _bad_cidr(text: str, why: str, family: int = 4) -> tuple[Object, str]:
+    return {f"ipv{family}": {"cidrs": [text]}}, f'spec.ipv{family}.cidrs[0]: Invalid value: "{text}": {why}'
+
+
+def _bad_reserved(text: str) -> tuple[Object, str]:
+    return {"ipv4": V4, "reserved": [text]}, f'spec.reserved[0]: Invalid value: "{text}": {NO_RESERVATION}'
+
+
+def _wrong_type(spec: Object, field: str, wanted: str, given: str) -> tuple[Object, str]:
+    return {"ipv4": V4} | spec, f'spec.{field}: Invalid value: "{given}": spec.{field} in body must be of type {wanted}: "{given}"'
+
+
+def _out_of_bounds(spec: Object, field: str, value: int, bound: str) -> tuple[Object, str]:
+    return {"ipv4": V4} | spec, f"spec.{field}: Invalid value: {value}: spec.{field} in body should be {bound}"
+
+
+NO_CIDR = "is no CIDR: write an address, a slash and a prefix length, as 10.64.0.0/14"
+NO_CIDR6 = NO_CIDR.replace("10.64.0.0/14", "fd00:64::/48")
+NO_UNICAST = "is no unicast space (loopback, link-local, multicast or unspecified): use addresses as 10.64.0.0/14"
+NO_UNICAST6 = NO_UNICAST.replace("10.64.0.0/14", "fd00:64::/48")
+NO_RESERVATION = (
+    "is neither an address, a CIDR nor two addresses joined by a dash without spaces:"
+    " write it as 10.64.0.9, 10.64.1.0/24 or 10.64.0.10-10.64.0.20"
+)
+
+BAD_POOLS |= {
+    "prefix length above 32": _bad_cidr("10.64.0.0/33", NO_CIDR),
+    "a netmask": _bad_cidr("10.64.0.0/255.255.0.0", NO_CIDR),
+    "leading zeros": _bad_cidr("10.064.0.0/16", NO_CIDR),
+    "a space": _bad_cidr(" 10.64.0.0/16", NO_CIDR),
+    "two in one": _bad_cidr("10.64.0.0/16,10.65.0.0/16", NO_CIDR),
+    "digits of another script": _bad_cidr("１０.64.0.0/16", NO_CIDR),
+    "an empty text": _bad_cidr("", NO_CIDR),
+    "the whole IPv4 space": _bad_cidr("0.0.0.0/0", NO_UNICAST),
+    "loopback": _bad_cidr("127.0.0.0/8", NO_UNICAST),
+    "link-local": _bad_cidr("169.254.0.0/16", NO_UNICAST),
+    "the whole IPv6 space": _bad_cidr("::/0", NO_UNICAST6, 6),
+    "link-local, IPv6": _bad_cidr("fe80::/64", NO_UNICAST6, 6),
+    "multicast, IPv6": _bad_cidr("ff00::/16", NO_UNICAST6, 6),
+    "an IPv6 zone": _bad_cidr("fd00::%eth0/64", NO_CIDR6, 6),
+    "IPv6 written out": _bad_cidr("fd00:0064:0000::/48", "is not in its canonical form: write fd00:64::/48", 6),
+    "IPv4 in IPv6 notation": _bad_cidr("::10.0.0.0/112", "is not in its canonical form: write ::a00:0/112", 6),
+    "a text without end": ({"ipv4": {"cidrs": ["1" * 100]}}, "spec.ipv4.cidrs[0]: Too long: may not be more than 43 bytes"),
+    "thousands of CIDRs": (
+        {"ipv4": {"cidrs": [f"10.{i // 250}.{i % 250}.0/24" for i in range(5000)]}},
+        "spec.ipv4.cidrs: Too many: 5000: must have at most 32 items",
+    ),
+    "one CIDR without a list": _wrong_type({"ipv4": {"cidrs": "10.64.0.0/16"}}, "ipv4.cidrs", "array", "string"),
+    "block length as text": _wrong_type({"ipv4": V4 | {"blockPrefixLength": "28"}}, "ipv4.blockPrefixLength", "integer", "string"),
+    "block length of an IPv6 network": _out_of_bounds(
+        {"ipv6": V6 | {"blockPrefixLength": 64}}, "ipv6.blockPrefixLength", 64, "greater than or equal to 112"
+    ),
+    "no address left by the gateway, IPv6": (
+        {"ipv6": V6 | {"blockPrefixLength": 127}, "gateway": "Block"},
+        (
+        "spec.gateway: Invalid value: gateway Block takes the first and the last address of each block,"
+        " so an IPv6 block has to be /126 or larger: use gateway Pool or None"
+        ),
+    ),
+    "reserved: a word": _bad_reserved("gateway"),
+    "reserved: three ends": _bad_reserved("10.64.0.1-10.64.0.3-10.64.0.5"),
+    "reserved: IPv4 mapped into IPv6": _bad_reserved("::ffff:10.64.0.1"),
+    "reserved: a zone": _bad_reserved("fd00:64::1%eth0"),
+    "a time with a unit": _wrong_type({"quarantineSeconds": "5m"}, "quarantineSeconds", "integer", "string"),
+    "a quarantine of years": _out_of_bounds({"quarantineSeconds": 10**8}, "quarantineSeconds", 10**8, "less than or equal to 2592000"),
+    "a priority beyond bounds": _out_of_bounds({"priority": 10**7}, "priority", 10**7, "less than or equal to 1000000"),
+    "negative headroom": _out_of_bounds(
+        {"scaling": {"minFreeAddresses": -1}}, "scaling.minFreeAddresses", -1, "greater than or equal to 0"
+    ),
+    "more than all": _out_of_bounds(
+        {"scaling": {"highUtilizationPercent": 101}}, "scaling.highUtilizationPercent", 101, "less than or equal to 100"
+    ),
+    "no block for any node": _out_of_bounds(
+        {"scaling": {"maxBlocksPerNode": 0}}, "scaling.maxBlocksPerNode", 0, "greater than or equal to 1"
+    ),
+    "allocation in small letters": (
+        {"ipv4": V4, "allocation": "pinned"},
+        'spec.allocation: Unsupported value: "pinned": supported values: "Automatic", "Pinned"',
+    ),
+    "yes for true": _wrong_type({"disabled": "yes"}, "disabled", "boolean", "string"),
+    "a selector as text": _wrong_type({"nodeSelector": "rack=a"}, "nodeSelector", "object", "string"),
+    "a label value as number": _wrong_type(
+        {"nodeSelector": {"matchLabels": {"rack": 5}}}, "nodeSelector.matchLabels.rack", "string", "integer"
+    ),
+    "a selector's operator in small letters": (
+        {"ipv4": V4, "nodeSelector": {"matchExpressions": [{"key": "zone", "operator": "in", "values": ["a"]}]}},
+        (
+        'spec.nodeSelector.matchExpressions[0].operator: Unsupported value: "in":'
+        ' supported values: "In", "NotIn", "Exists", "DoesNotExist"'
+        ),
+    ),
+    "a label value that none can be": (
+        {"ipv4": V4, "namespaceSelector": {"matchLabels": {"team": "bad value!"}}},
+        (
+        'spec.namespaceSelector.matchLabels.team: Invalid value: "bad value!": spec.namespaceSelector.matchLabels.team in body'
+        " should match '^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'"
+        ),
+    ),
+}  # fmt: skip

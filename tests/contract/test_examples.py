@@ -18,7 +18,7 @@ def documents(example: Path) -> list[dict[str, Any]]:
 
 
 def test_there_are_examples() -> None:
-    assert [example.name[:2] for example in EXAMPLES] == ["01", "02", "03", "04", "05"]
+    assert [example.name[:2] for example in EXAMPLES] == ["01", "02", "03", "04", "05", "06"]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)

@@ -38,6 +38,8 @@ def test_matches(selector: dict[str, object] | None, expected: bool) -> None:
         ({"matchExpressions": [{"key": "a", "operator": "In"}]}, "values is empty; In needs"),
         ({"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}, "takes none"),
         ({"matchExpressions": [{"operator": "Exists"}]}, r"\.key is None"),
+        ({"matchExpressions": [{"key": "a b", "operator": "Exists"}]}, r"\.key is 'a b', which no label can be called"),
+        ({"matchLabels": {"rack a": "x"}}, r"matchLabels\[rack a\] is 'rack a', which no label can be called"),
         ([], r"is \[\]"),
         ({"matchLabels": ["a"]}, r"matchLabels is \['a'\]; it must be an object of label: value"),
         ({"matchExpressions": {"key": "a"}}, r"matchExpressions is \{'key': 'a'\}; it must be a list"),
