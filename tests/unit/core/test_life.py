@@ -278,3 +278,12 @@ def test_a_block_from_first_to_last() -> None:
         ("Leave", "10.0.0.16/28", 240.0),
         ("Free", "10.0.0.16/28", 570.0),
     ]
+
+
+def test_a_persons_word_for_a_gone_machine_holds_until_the_next_report() -> None:
+    silent = build.nodecidr("n1", [])
+    assert not silent.said_gone
+    assert replace(silent, said_gone_after="never").said_gone
+    reported = replace(silent, said_gone_after="T1", report=build.report(silent, reported_at="T1"))
+    assert reported.said_gone
+    assert not replace(reported, report=build.report(silent, reported_at="T2")).said_gone
