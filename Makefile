@@ -40,7 +40,7 @@ demo-network: $(STAMP) plugin assets ## pods on two nodes, attached by ptp, that
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m demo.network
 
 test: $(STAMP) plugin assets lint check-generate coverage ## everything: lint, generated files, coverage, Go and Python tests
-	@cd plugin && go test ./...
+	@cd plugin && go test -count=1 ./...
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m pytest -q
 
 test-fast: $(STAMP) ## unit and property tests, under a minute
@@ -92,6 +92,9 @@ build/bench/podcidr-ipam: $(PLUGIN_SOURCES) tools/hostlocal/go.mod tools/hostloc
 
 bench-plugin: build/bench/podcidr-ipam ## the CNI plugin beside host-local and an empty program, as processes
 	@cd build/bench && ./bench -plugin ./podcidr-ipam -host-local ./host-local -empty ./empty -runs 200 -out ../../bench/results/plugin.md
+
+storm: ## kill -9 at random, 20,000 calls from 64 workers, checked offline
+	@cd plugin && go test -count=1 -run TestStorm -v -timeout 40m . -storm.operations 20000 -storm.report "$(CURDIR)/bench/results/storm.md"
 
 bench-smoke: $(STAMP) assets ## 1,000 and 2,000 Nodes created at once
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m bench.smoke

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	_ "podcidr.io/plugin/internal/ipam" // the program is built from it: its changes must not find these tests' results cached
 )
 
 // binary is the plugin as it is shipped; every test runs it as a runtime does.

@@ -192,3 +192,20 @@ func TestStuckLockNamesItsHolder(t *testing.T) {
 	(<-del).fails(t, 11, fmt.Sprint("process ", os.Getpid()))
 	n.ok("STATUS", "")
 }
+
+// TestWhatWasSeenWithoutTheLockIsSeenAgain: an ADD that saw a block come and stands in line for the lock must not assign from it once the block is gone again.
+func TestWhatWasSeenWithoutTheLockIsSeenAgain(t *testing.T) {
+	n := newNode(t, one(v4(0)))
+	cmd := n.command("ADD", "a", waiting(1))
+	done, started := make(chan reply, 1), make(chan struct{})
+	go func() { done <- finishStarted(t, cmd, started) }()
+	<-started
+	n.awaitMark("a")
+	unlock := n.lock()
+	n.allocate(one(v4(0, "10.64.3.0/28")))
+	eventually(t, "the ADD wants the lock", func() bool { return waitsForLock(cmd.Process.Pid) })
+	n.allocate(one(v4(0)))
+	unlock()
+	(<-done).fails(t, 11, "no block on this node")
+	equal(t, n.list("addresses"), []string{})
+}

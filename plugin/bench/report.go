@@ -4,16 +4,17 @@ import (
 	"debug/buildinfo"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"podcidr.io/plugin/internal/machine"
 )
 
 // newReport writes the tables and holds the figures against the bars.
 func newReport(s series, rates map[string]float64, runs int, ours, hostLocal, root string) string {
 	w := &strings.Builder{}
-	fmt.Fprintf(w, "# plugin\n%s, %s\n\n", time.Now().UTC().Format("2006-01-02"), machine())
+	fmt.Fprintf(w, "# plugin\n%s, %s\n\n", time.Now().UTC().Format("2006-01-02"), machine.Describe())
 	fmt.Fprintf(w, "`make bench-plugin`: whole processes from fork to exit, %d calls of each kind, programs and levels interleaved in one run; state directories of both plugins on %s (%s).\n",
 		runs, fileSystem(root), versionOf(hostLocal))
 	fmt.Fprintf(w, "empty: a static Go program that reads JSON and prints it.\n\n")
@@ -69,21 +70,6 @@ func writeBars(w *strings.Builder, s series, rates map[string]float64, ours stri
 		}
 		fmt.Fprintf(w, "| %s | %.2f | %s %g | %s |\n", bar.what, bar.measured, sign, bar.bound, verdict)
 	}
-}
-
-func machine() string {
-	cpu := runtime.GOARCH
-	if data, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(data)) {
-			if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
-				cpu = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	kernel, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-")
-	return fmt.Sprintf("%s, %d cores, Linux %s, %s", cpu, runtime.NumCPU(), kernel, runtime.Version())
 }
 
 func versionOf(path string) string {

@@ -2,6 +2,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -29,16 +30,23 @@ func stampOf(stat *unix.Stat_t) stamp {
 	return stamp{int64(stat.Ino), stat.Size, stat.Mtim, stat.Ctim}
 }
 
-// readFile goes without package os, whose files cost several system calls more each.
-func readFile(path string) ([]byte, unix.Stat_t, error) {
+var errNotRegular = errors.New("not a regular file")
+
+// readFile goes without package os, whose files cost several system calls more each. A link, or a FIFO (on which a plain open would hang), is none of ours.
+func readFile(path string) ([]byte, unix.Stat_t, error) { return read(path, unix.O_NOFOLLOW) }
+
+func read(path string, flags int) ([]byte, unix.Stat_t, error) {
 	var stat unix.Stat_t
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return nil, stat, err
 	}
 	defer unix.Close(fd)
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return nil, stat, err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, stat, errNotRegular
 	}
 	data, err := readAll(fd, stat.Size)
 	return data, stat, err
@@ -60,9 +68,9 @@ func readAll(fd int, size int64) ([]byte, error) {
 	return data[:done], nil
 }
 
-// ReadFile reads a whole file; the error is an errno.
+// ReadFile reads a whole file, which is not one of the state directory's, and may be a link.
 func ReadFile(path string) ([]byte, error) {
-	data, _, err := readFile(path)
+	data, _, err := read(path, 0)
 	return data, err
 }
 

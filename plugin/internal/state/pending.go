@@ -108,7 +108,7 @@ func (d Dir) MarkSince(key string) float64 {
 
 func (d Dir) readMark(key string) (body markBody, err error) {
 	path := d.path("pending/" + key)
-	data, err := ReadFile(path)
+	data, _, err := readFile(path)
 	if err != nil {
 		return body, err
 	}

@@ -151,13 +151,13 @@ func parseNamespace(path string, data []byte) (*Namespace, error) {
 
 // Ready says whether an agent has prepared the directory; what the file holds is ADD's business.
 func (d Dir) Ready() bool {
-	_, err := ReadFile(d.path("ready"))
+	_, _, err := readFile(d.path("ready"))
 	return err == nil
 }
 
 // readStateID is for verbs that go on without it.
 func (d Dir) readStateID() (string, error) {
-	data, err := ReadFile(d.path("ready"))
+	data, _, err := readFile(d.path("ready"))
 	if err != nil {
 		return "", errors.New("no file \"ready\"")
 	}
