@@ -78,7 +78,7 @@ def parse_operator(argv: Sequence[str]) -> OperatorConfig:
         type=_dns_label,
         default="podcidr-system",
         metavar="NAME",
-        help="namespace of the Lease (default: %(default)s)",
+        help="namespace of the Lease and of the history (default: %(default)s)",
     )
     parser.add_argument(
         "--identity",

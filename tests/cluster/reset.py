@@ -8,6 +8,7 @@ from tests.cluster.control_plane import AS_OPERATOR, NODECIDRS, ApiError, Contro
 SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 _OURS = "/apis/podcidr.io/v1alpha1"
 _KEPT_NAMESPACES = frozenset({"default", "kube-node-lease", "kube-public", "kube-system", "podcidr-system"})
+_HISTORY = "app.kubernetes.io/component%3Dhistory"
 _AT_ONCE = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "propagationPolicy": "Background"}
 
 
@@ -23,6 +24,8 @@ def reset(plane: ControlPlane) -> None:
         _delete_all(plane, f"{_OURS}/{plural}")
     _delete_all(plane, "/apis/coordination.k8s.io/v1/namespaces/podcidr-system/leases")
     _delete_all(plane, "/api/v1/namespaces/default/events")
+    for item in _list(plane, f"/api/v1/namespaces/podcidr-system/configmaps?labelSelector={_HISTORY}"):
+        plane.request("DELETE", f"/api/v1/namespaces/podcidr-system/configmaps/{item['metadata']['name']}")
     for name in _names(_list(plane, SERVICE_CIDRS)):
         if name != "kubernetes":
             plane.request("PATCH", f"{SERVICE_CIDRS}/{name}", {"metadata": {"finalizers": None}})

@@ -111,12 +111,12 @@ def test_uninstall_removes_all_of_it_and_can_be_run_again(planted: Planted, podc
     planted.plane.request("DELETE", f"{APIS}/nodecidrs/n1")  # broken off once: it waits for its finalizer
     for node in ("n1", "n2"):
         report(planted.plane, node)
-    assert podcidr("uninstall", "--dry-run")[1]["objects"] == {"ippools": 1, "ipblocks": 2, "nodecidrs": 2}
+    assert podcidr("uninstall", "--dry-run")[1]["objects"] == {"ippools": 1, "ipblocks": 2, "nodecidrs": 2, "configmaps": 0}
     assert len(names_of(planted.plane, "nodecidrs")) == 2
     status, found, _ = podcidr("uninstall", "--yes")
     assert (status, found["removed"], found["obstacles"]) == (0, True, [])
     assert [names_of(planted.plane, plural) for plural in ("ippools", "ipblocks", "nodecidrs")] == [[], [], []]
-    assert podcidr("uninstall", "--yes")[1]["objects"] == {"ippools": 0, "ipblocks": 0, "nodecidrs": 0}
+    assert podcidr("uninstall", "--yes")[1]["objects"] == {"ippools": 0, "ipblocks": 0, "nodecidrs": 0, "configmaps": 0}
 
 
 # check --repair
@@ -265,3 +265,46 @@ async def _drains(cluster: Cluster) -> bool:
 async def _nothing_left(cluster: Cluster) -> bool:
     found = [(await cluster.api.get(f"{APIS}/{plural}"))["items"] for plural in ("nodecidrs", "ipblocks")]
     return found == [[], []]
+
+
+# history
+
+
+async def test_history_outlives_the_operator(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Written under the operator's own account; what a killed one had not written, the next one adds."""
+    cluster.plane.apply(POOL)
+    await cluster.create_namespace("web")
+    operator = await cluster.start_operator("--lease-seconds=2")
+    machine = await cluster.add_machine("n1")
+    agent = await machine.start_agent()
+    pod = await machine.start_pod("web", "a")
+    await eventually(lambda: _told(cluster, capsys, "n1", 1), "the claim to be recorded")
+
+    operator.kill()  # with whatever it had not written
+    await cluster.start_operator("--lease-seconds=2")
+    await machine.stop_pod("web", "a")
+    await machine.unregister()
+    agent.kill()
+    nodecidr = f"{APIS}/nodecidrs/n1"
+    await eventually(lambda: _drains(cluster), "the block to drain")
+    found = await cluster.api.get(nodecidr)
+    empty = {"observedEpoch": found["spec"]["epoch"], "blocks": [], "inUse": 0}
+    await cluster.api.merge(f"{nodecidr}/status", {"status": empty})
+    await eventually(lambda: _nothing_left(cluster), "the block to be free")
+    await eventually(lambda: _ended(cluster, capsys, pod.addresses[0]), "its end to be recorded")
+
+    (held,) = (await in_cluster(cluster, capsys, "history", pod.addresses[0]))[1]["items"]
+    assert (held["node"], held["pool"], held["endReason"]) == ("n1", "default", "the node is gone")
+    assert held["since"] <= held["drainingSince"] <= held["until"] <= held["freeSince"]
+    assert (await in_cluster(cluster, capsys, "history", "default"))[1]["items"] == [held]
+    assert (await in_cluster(cluster, capsys, "history", "nobody"))[1]["items"] == []
+    assert (await in_cluster(cluster, capsys, "history", "10.64.0.999"))[0] == 2
+
+
+async def _told(cluster: Cluster, capsys: pytest.CaptureFixture[str], name: str, count: int) -> bool:
+    return len((await in_cluster(cluster, capsys, "history", name))[1]["items"]) == count
+
+
+async def _ended(cluster: Cluster, capsys: pytest.CaptureFixture[str], name: str) -> bool:
+    found = (await in_cluster(cluster, capsys, "history", name))[1]["items"]
+    return all(item["freeSince"] for item in found)

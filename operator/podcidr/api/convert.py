@@ -251,4 +251,5 @@ def block(obj: JSON) -> Block:
         resource_version=int(meta.get("resourceVersion", 0)),
         touches=status.get("touches", 0),
         released_at=status.get("releasedAt", ""),
+        created=meta.get("creationTimestamp", ""),
     )

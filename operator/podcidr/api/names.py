@@ -133,6 +133,16 @@ LEASE: Final = "podcidr-operator"
 # The API server refuses Events about cluster-scoped objects anywhere else.
 EVENT_NAMESPACE: Final = "default"
 
+# ConfigMaps beside the Lease: who held which block when, a ring of segments.
+HISTORY: Final = "podcidr-history"
+HISTORY_LABELS: Final = {"app.kubernetes.io/name": "podcidr", "app.kubernetes.io/component": "history"}
+
+
+def history_name(slot: int) -> str:
+    """Name of one segment's ConfigMap."""
+    return f"{HISTORY}-{slot:02}"
+
+
 # The largest integer that every JSON reader keeps exact; IPv6 counts stop here.
 MAX_COUNT: Final = 2**53 - 1
 

@@ -12,6 +12,7 @@ from podcidr import __version__
 from podcidr.api import names
 from podcidr.cli.check import check
 from podcidr.cli.explain import explain
+from podcidr.cli.history import history
 from podcidr.cli.migrate import migrate
 from podcidr.cli.options import connection_options
 from podcidr.cli.output import output_option, print_document
@@ -84,7 +85,7 @@ def completion(shell: str) -> int:
     return 0
 
 
-for command in (show, explain, check, plan, migrate, release, uninstall):
+for command in (show, explain, check, plan, history, migrate, release, uninstall):
     cli.add_command(command)
 
 

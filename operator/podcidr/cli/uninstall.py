@@ -25,6 +25,7 @@ PODS = f"/api/v1/pods?{OURS}"
 POLICIES = f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies?{OURS}"
 ORDER = (names.PLURAL_IPPOOLS, names.PLURAL_IPBLOCKS, names.PLURAL_NODECIDRS)
 """NodeCIDRs go last: without them nobody knows which addresses a node uses."""
+HISTORY = f"/api/v1/configmaps?{OURS}%2Capp.kubernetes.io%2Fcomponent%3Dhistory"
 REMOVE_PROGRAMS = "remove operator and agents first: helm uninstall podcidr -n podcidr-system (or kubectl delete -f deploy/podcidr.yaml)"
 REST = "on each node: rm /etc/cni/net.d/10-podcidr.conflist /opt/cni/bin/podcidr-ipam; then: kubectl delete -f crds/"
 
@@ -46,7 +47,8 @@ def uninstall(dry_run: bool, yes: bool, output: str) -> int:  # noqa: FBT001, RU
 
     Refuses, with status 1, while a pod has an address of a pool, while a node reports one in use or has not reported at all, while
     an operator or agents run, and while the admission policies that guard the records are in force. Then it takes the finalizers off
-    IPPools, IPBlocks and NodeCIDRs and deletes them, in this order. It can be broken off and run again at any point.
+    IPPools, IPBlocks and NodeCIDRs and deletes them, in this order, and last
+    the history's ConfigMaps. It can be broken off and run again at any point.
 
     Leaves alone what is not the API's or not its own: the CRDs, the plugin and its configuration on the nodes. The last line says how
     to remove those.
@@ -71,7 +73,7 @@ def uninstall(dry_run: bool, yes: bool, output: str) -> int:  # noqa: FBT001, RU
 
 def _look(api: Api) -> tuple[list[Obstacle], dict[str, list[Object]]]:
     leader, _ = read_leader(api)
-    objects = {plural: api.custom(plural) for plural in ORDER}
+    objects = {plural: api.custom(plural) for plural in ORDER} | {"configmaps": _some(api, HISTORY)}
     reading = read(api, with_pods=True)
     running, policies = _some(api, PODS), _some(api, POLICIES)
     return list(obstacles(reading, leader, running, policies)), objects
@@ -133,15 +135,18 @@ def _remove(api: Api, objects: dict[str, list[Object]]) -> None:
             if meta.get("finalizers") and api.merge(path, {"metadata": {"uid": meta["uid"], "finalizers": None}}) is None:
                 continue  # gone meanwhile, or with its finalizer
             api.delete(path, uid=meta["uid"])
+    for obj in objects["configmaps"]:
+        meta = obj["metadata"]
+        api.delete(f"/api/v1/namespaces/{meta['namespace']}/configmaps/{meta['name']}", uid=meta["uid"])
 
 
 def _counted(objects: dict[str, list[Object]]) -> str:
-    return ", ".join(f"{len(objects[plural])} {plural}" for plural in ORDER)
+    return ", ".join(f"{len(found)} {plural}" for plural, found in objects.items())
 
 
 def _tell(found: list[Obstacle], objects: dict[str, list[Object]], output: str, *, done: bool) -> None:
     if output != "table":
-        counts = {plural: len(objects[plural]) for plural in ORDER}
+        counts = {plural: len(found) for plural, found in objects.items()}
         print_document("UninstallReport", {"removed": done, "objects": counts, "obstacles": found, "remaining": REST}, output)
         return
     out = console()

@@ -218,6 +218,7 @@ class Block:
     resource_version: int = 0
     touches: int = 0
     released_at: str = ""
+    created: str = ""
 
 
 class Key(NamedTuple):

@@ -99,7 +99,7 @@ class Operator:
         dirty = asyncio.Event()
         self.observed = Observed(self.client, self.clock, dirty.set)
         self.events = EventRecorder(self.client, self.clock, names.MANAGER_OPERATOR)
-        settings = Settings(config.lost_node_seconds, config.resync_seconds, config.after_restore)
+        settings = Settings(config.lost_node_seconds, config.resync_seconds, config.after_restore, config.namespace)
         self.rounds = Rounds(self.client, self.clock, self.observed, self.events, self.metrics, settings, dirty)
         for kind, reflector in self.observed.watched:
             self._show(kind, reflector)

@@ -5,6 +5,7 @@ from a torn view; the watch goes on while a round is applied, and whatever it br
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -19,6 +20,7 @@ from podcidr.kube.events import EventRecorder
 from podcidr.kube.lease import LeaseHistory
 from podcidr.metrics import OperatorMetrics
 from podcidr.reconcile.apply import Applier, Doubt, Outcome
+from podcidr.reconcile.history import History
 from podcidr.reconcile.ledger import LedgerWatch
 from podcidr.reconcile.memory import LeaderMemory
 from podcidr.reconcile.observed import Observed
@@ -46,6 +48,8 @@ class Settings:
     lost_node_seconds: float = 600.0
     resync_seconds: float = 300.0
     after_restore: bool = False
+    history_namespace: str | None = None
+    """Where the record of who held which block is kept; None: nowhere."""
 
 
 @dataclass
@@ -66,6 +70,7 @@ class Rounds:
         self.keeper = PoolKeeper(self.client, self.clock, self.observed, self.events, self.metrics)
         self.teller = Teller(self.events, self.metrics, self.clock)
         self._applier = Applier(Writes(self.client, self.clock, self.observed))
+        self.history = History(self.client, self.clock, self.settings.history_namespace)
         self._prepared: set[tuple[str, int]] = set()
         self._kept_at = float("-inf")
         self._keep_due = False
@@ -94,6 +99,8 @@ class Rounds:
                 self.metrics.planner_rounds.labels("failed").inc()
                 _log.warning("round failed; it begins again from fresh lists", error=str(error))
             await self._rest()
+        with suppress(KubeError):
+            await self.history.keep(self._snapshot(), at_once=True)
 
     def halt(self) -> None:
         """Stop after the round under way."""
@@ -120,6 +127,7 @@ class Rounds:
         self.teller.planned(snapshot, decided)
         outcome = await self._applier.apply((*decided.actions, *self._questions()), snapshot)
         self._settle(snapshot, decided, outcome)
+        await self.history.keep(snapshot)
 
     def _settle(self, snapshot: Snapshot, decided: Plan, outcome: Outcome) -> None:
         self.memory.unused |= outcome.unused
@@ -129,6 +137,7 @@ class Rounds:
         # What is refused every time is not tried at full speed.
         self._failures = self._failures + 1 if outcome.refused and not outcome.done else 0
         self.teller.applied(snapshot, outcome)
+        self.history.done(outcome.done, snapshot)
         self._waits_for_time = self.memory.waits_for_time(snapshot, decided)
         self.metrics.planner_rounds.labels("planned").inc()
         if decided.actions:
@@ -199,6 +208,7 @@ class Rounds:
             seconds = min(max(self._plan_seconds * TIMED_SHARE, TIMED_SECONDS[0]), TIMED_SECONDS[1], seconds)
         if self._keep_due:
             seconds = min(seconds, max(KEEP_SECONDS, self._plan_seconds * TIMED_SHARE))
+        seconds = min(seconds, self.history.due_seconds)
         if not await self._changed_within(seconds) and seconds >= self.settings.resync_seconds:
             self._relist = True
         await self.clock.sleep(max(SETTLE_SECONDS, self._plan_seconds * (BUSY_SHARE - 1)))

@@ -19,7 +19,7 @@ class Recorder(FakeApi):
         self.writes: list[str] = []
 
     def all_of(self, path: str) -> list[Object]:
-        return self.looks[0].get("policies" if "policies" in path else "ours", [])
+        return self.looks[0].get("policies" if "policies" in path else "history" if "component%3Dhistory" in path else "ours", [])
 
     def merge(self, path: str, body: Object) -> Object | None:
         self.writes.append(f"finalizers of {path.rsplit('/', 2)[-2]}/{path.rsplit('/', 1)[-1]}")
@@ -41,6 +41,7 @@ def empty_world() -> World:
         "nodecidrs": [nodecidr("n1", {"10.64.0.0/28": 0})],
         "ipblocks": [block("10.64.0.0/28", "n1")],
         "leases": [lease(age_seconds=60)],
+        "history": [{"metadata": {"namespace": "podcidr-system", "name": "podcidr-history-00", "uid": "h"}}],
     }
 
 
@@ -55,13 +56,19 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wor
 def test_finalizers_first_and_nodecidrs_last(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     status, found, writes = run(monkeypatch, capsys, empty_world(), "--yes")
     assert (status, found["removed"], found["obstacles"]) == (0, True, [])
-    assert writes == ["finalizers of ippools/default", "delete ippools/default", "delete ipblocks/10-64-0-0-28", "delete nodecidrs/n1"]
+    assert writes == [
+        "finalizers of ippools/default",
+        "delete ippools/default",
+        "delete ipblocks/10-64-0-0-28",
+        "delete nodecidrs/n1",
+        "delete configmaps/podcidr-history-00",
+    ]
 
 
 def test_a_dry_run_changes_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     status, found, writes = run(monkeypatch, capsys, empty_world(), "--dry-run", "--yes")
     assert (status, found["removed"], writes) == (0, False, [])
-    assert found["objects"] == {"ippools": 1, "ipblocks": 1, "nodecidrs": 1}
+    assert found["objects"] == {"ippools": 1, "ipblocks": 1, "nodecidrs": 1, "configmaps": 1}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 def test_addresses_outside_pools_do_not_matter(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, writes = run(monkeypatch, capsys, empty_world() | {"pods": [pod("a", "n1", "192.168.0.2")]}, "--yes")
     assert status == 0
-    assert len(writes) == 4
+    assert len(writes) == 5
 
 
 def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
