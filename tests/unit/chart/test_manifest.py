@@ -13,6 +13,7 @@ import yaml
 import podcidr
 from podcidr.api import names
 from podcidr.config import parse_agent, parse_operator
+from podcidr.core.history import SEGMENTS
 from tools import render
 
 Object = dict[str, Any]
@@ -73,8 +74,16 @@ def test_no_wildcard_in_rbac(manifest: list[Object], program: str) -> None:
 
 
 def test_operator_writes_what_is_its_own(manifest: list[Object]) -> None:
-    own = {"ippools", "ippools/status", "nodecidrs", "ipblocks", "ipblocks/status", "leases", "events"}
+    own = {"ippools", "ippools/status", "nodecidrs", "ipblocks", "ipblocks/status", "leases", "events", "configmaps"}
     assert writable(manifest, "operator") == own
+
+
+def test_of_configmaps_the_operator_touches_its_history_alone(manifest: list[Object]) -> None:
+    of_configmaps = [rule for rule in rules(manifest, "operator") if "configmaps" in rule["resources"]]
+    named = {name for rule in of_configmaps for name in rule.get("resourceNames", ())}
+    assert named == {names.history_name(slot) for slot in range(SEGMENTS)}
+    assert [rule["verbs"] for rule in of_configmaps if "resourceNames" not in rule] == [["create"]], "a name can't restrict who creates"
+    assert {o["kind"] for o in manifest if any("configmaps" in rule["resources"] for rule in o.get("rules") or ())} == {"Role"}
 
 
 def test_agent_writes_its_report_and_events(manifest: list[Object]) -> None:
