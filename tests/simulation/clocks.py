@@ -9,6 +9,9 @@ from tests.simulation.loop import VirtualLoop
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+LEAST_SECONDS = 1e-4
+
+
 class SimulatedClock:
     """One machine's or process's clock: offset and rate against virtual time, a wall clock that is off, chance from the seed."""
 
@@ -29,8 +32,8 @@ class SimulatedClock:
         return EPOCH + timedelta(seconds=self._loop.now + self.wall_skew_seconds)
 
     async def sleep(self, seconds: float) -> None:
-        """So long by its own rate."""
-        await asyncio.sleep(seconds / self._rate)
+        """So long by its own rate. Never for no time at all: a wait of a rounding error would be waited for ever."""
+        await asyncio.sleep(max(seconds / self._rate, LEAST_SECONDS if seconds > 0 else 0.0))
 
     def random(self) -> float:
         """From the seed."""

@@ -128,9 +128,21 @@ async def operator_crashed(world: World, rng: random.Random) -> bool:
     replica = _leader_or_any(world, rng)
     if replica is None or replica.process is None:
         return False
-    _disturb(world, rng)
-    replica.process.kill_in(rng.randrange(1, 120))
-    return True
+    steps = rng.randrange(0, 12)
+    return await _ambush(world, rng, replica, lambda process: process.kill_in(steps))
+
+
+async def _ambush(world: World, rng: random.Random, replica: Replica, strike: Callable[[Process], None]) -> bool:
+    """Lie in wait for one of its next writes; whether it came within two minutes."""
+    replica.lie_in_wait(rng.randrange(1, 6), strike)
+    for round_number in range(60):
+        if round_number % 10 == 0:
+            _disturb(world, rng)
+        await asyncio.sleep(2.0)
+        if not replica.in_ambush:
+            return True
+    replica.give_up()
+    return False
 
 
 async def operator_stopped(world: World, rng: random.Random) -> bool:
@@ -147,12 +159,16 @@ async def leader_hangs(world: World, rng: random.Random) -> bool:
     replica = _leader_or_any(world, rng)
     if replica is None or replica.process is None or not replica.leads:
         return False
-    process = replica.process
-    _disturb(world, rng)
-    await asyncio.sleep(rng.uniform(0.0, 0.2))
-    process.stop()
+    steps, struck = rng.randrange(0, 12), list[Process]()
+
+    def strike(process: Process) -> None:
+        struck.append(process)
+        process.stop_in(steps)
+
+    if not await _ambush(world, rng, replica, strike):
+        return False
     await asyncio.sleep(rng.choice((rng.uniform(1.0, 12.0), rng.uniform(20.0, 90.0), 400.0)))
-    process.resume()
+    struck[0].resume()
     return True
 
 

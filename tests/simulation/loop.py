@@ -27,6 +27,7 @@ class Process:
         self._parked: list[asyncio.Handle] = []
         self._kept: set[asyncio.Task[Any]] = set()
         self._fuse = -1
+        self._burn = self.kill
         self._context = contextvars.copy_context()
         self._context.run(PROCESS.set, self)
 
@@ -55,7 +56,11 @@ class Process:
 
     def kill_in(self, steps: int) -> None:
         """Kill it between two awaits, so many callbacks from now."""
-        self._fuse = steps
+        self._fuse, self._burn = steps, self.kill
+
+    def stop_in(self, steps: int) -> None:
+        """The same with SIGSTOP."""
+        self._fuse, self._burn = steps, self.stop
 
     def stop(self) -> None:
         """As SIGSTOP."""
@@ -75,8 +80,9 @@ class Process:
             self._parked.append(handle)
             return False
         if self._fuse == 0:
-            self.kill()
-            return False
+            self._fuse = -1
+            self._burn()
+            return self.admits(handle)
         self._fuse -= 1
         self.steps += 1
         return True

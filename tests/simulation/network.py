@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import random
 from collections import Counter, deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from podcidr.kube.errors import OutcomeUnknown, Stalled, Unreachable, from_status
@@ -24,6 +24,8 @@ WRITE_FAULTS = (
     "write-delayed-past-its-timeout",
     "write-repeated",
 )
+_WEIGHTS = (1, 1, 1, 1, 1, 1, 1, 4, 3)
+"""What few things survive comes more often."""
 MESSAGE_FAULTS = ("message-delayed", "event-duplicated")
 
 
@@ -66,7 +68,7 @@ class Network:
     def pick_fault(self, *, writes: bool) -> str | None:
         """What becomes of this request, if not what should."""
         if self.weather.fault and self.rng.random() < self.weather.fault:
-            kind = self.rng.choice(WRITE_FAULTS if writes else READ_FAULTS)
+            kind = self.rng.choices(WRITE_FAULTS, _WEIGHTS)[0] if writes else self.rng.choice(READ_FAULTS)
             self.counts[kind] += 1
             return kind
         return None
@@ -89,11 +91,13 @@ class Network:
 class SimulatedTransport:
     """A process's way to one of the replicas."""
 
-    def __init__(self, network: Network, process: Process, replica: int) -> None:
-        self._net, self._process, self._replica = network, process, replica
+    def __init__(self, network: Network, process: Process, replica: int, on_send: Callable[[str, str], None] | None = None) -> None:
+        self._net, self._process, self._replica, self._on_send = network, process, replica, on_send
 
     async def request(self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float) -> Reply:
         """Send once; the answer may never come, and what it did may come later than that."""
+        if self._on_send is not None:
+            self._on_send(method, path)
         answer: asyncio.Future[Reply] = self._net.loop.create_future()
         _Exchange(self._net, self._process, answer, method, path, body, content_type).send(timeout_seconds)
         return await answer

@@ -13,6 +13,7 @@ from podcidr.kube.transport import Transport
 from tests.simulation.clocks import SimulatedClock
 from tests.simulation.loop import Process
 from tests.simulation.network import SERVER, Network, SimulatedTransport
+from tests.simulation.witness import Witness
 
 NOWHERE = Address("127.0.0.1", 0)
 
@@ -62,16 +63,26 @@ class SimulatedOperator(Operator):
 class Replica:
     """A Deployment's pod: the process, started again by kubelet whenever it ends."""
 
-    def __init__(self, network: Network, number: int, rng: random.Random, lease_seconds: float, wall_skew_seconds: float) -> None:
+    def __init__(
+        self, network: Network, witness: Witness, number: int, rng: random.Random, lease_seconds: float, wall_skew_seconds: float
+    ) -> None:
+        self._witness = witness
         self.name = f"operator-{number}"
         self._net, self._rng, self._number = network, rng, number
         self._lease_seconds = lease_seconds
         self._skew = wall_skew_seconds
         self._starts = 0
+        self._writes_left = 0
+        self._strike: Callable[[Process], None] | None = None
         self.rate = rng.choice((1.0, 1.0, rng.uniform(0.9, 1.1)))
         self.process: Process | None = None
         self.operator: SimulatedOperator | None = None
         self.errors: list[BaseException] = []
+
+    @property
+    def in_ambush(self) -> bool:
+        """Whether the strike is still to come."""
+        return self._strike is not None
 
     @property
     def leads(self) -> bool:
@@ -83,13 +94,18 @@ class Replica:
         self._starts += 1
         process = self.process = Process(self._net.loop, self.name)
         clock = SimulatedClock(self._net.loop, random.Random(self._rng.random()), rate=self.rate, wall_skew_seconds=self._skew)
+
+        def sending(method: str, path: str) -> None:
+            self._spring(process, method, path)
+            self._look_whether_it_may_write(config.identity, method, path)
+
         config = OperatorConfig(
             listen=NOWHERE,
             identity=f"{self.name}-{self._starts}",
             lease_seconds=self._lease_seconds,
             after_restore=after_restore,
         )
-        self.operator = SimulatedOperator(config, clock, lambda: SimulatedTransport(self._net, process, self._number % 2))
+        self.operator = SimulatedOperator(config, clock, lambda: SimulatedTransport(self._net, process, self._number % 2, sending))
         process.on_death.append(self._restart_soon)
         process.start(self._live(process, self.operator))
 
@@ -99,6 +115,30 @@ class Replica:
         except Exception as error:
             self.errors.append(error)
         process.kill()
+
+    def lie_in_wait(self, writes: int, strike: Callable[[Process], None]) -> None:
+        """Strike when it sends its so manyth write of a list or of the ledger from now."""
+        self._writes_left, self._strike = writes, strike
+
+    def give_up(self) -> None:
+        """It did not come."""
+        self._strike = None
+
+    def _spring(self, process: Process, method: str, path: str) -> None:
+        if self._strike is not None and method != "GET" and ("/nodecidrs" in path or "/ipblocks" in path):
+            self._writes_left -= 1
+            if self._writes_left <= 0:
+                strike, self._strike = self._strike, None
+                strike(process)
+
+    def _look_whether_it_may_write(self, identity: str, method: str, path: str) -> None:
+        """Nobody sends a write while another holds the Lease. (Writes of the Lease itself are how it changes hands.)"""
+        if method == "GET" or "/leases" in path:
+            return
+        lease = self._net.api.find("leases", "podcidr-system/podcidr-operator")
+        holder = ((lease or {}).get("spec") or {}).get("holderIdentity")
+        if holder and holder != identity and self._net.loop.now > self._witness.restored_at + 3 * self._lease_seconds:
+            self._witness.fail("lease", f"{identity} sends {method} {path}, but {holder} holds the Lease")
 
     def _restart_soon(self) -> None:
         seconds = self._rng.choice((self._rng.uniform(0.5, 3.0), self._rng.uniform(5.0, 60.0)))

@@ -61,6 +61,7 @@ class Witness:
     """Every CIDR that a pool (by uid) ever had."""
     trace: deque[tuple[float, tuple[object, ...]]] = field(default_factory=lambda: deque(maxlen=20_000))
     violation: Violation | None = None
+    restored_at: float = float("-inf")
     assignments: int = 0
     checks: int = 0
     digest: int = 0
@@ -225,6 +226,7 @@ class Witness:
     def restored(self, objects: dict[str, list[Object]]) -> None:
         """Etcd has an older state: begin anew from it. What pods have is as it was."""
         self.note("etcd restored")
+        self.restored_at = self.now()
         self.listed = {b["cidr"]: n["metadata"]["name"] for n in objects["nodecidrs"] for b in n["spec"]["blocks"]}
         self.rows = {}
         for block in objects["ipblocks"]:

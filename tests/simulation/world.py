@@ -96,7 +96,7 @@ class World:
         lease_seconds = rng.choice((15.0, 30.0, 60.0, 60.0))
         for number in range(rng.choice((2, 2, 3))):
             skew = rng.uniform(-WALL_SKEW_SECONDS, WALL_SKEW_SECONDS)
-            replica = Replica(self.network, number, random.Random(f"{self.seed}-operator{number}"), lease_seconds, skew)
+            replica = Replica(self.network, self.witness, number, random.Random(f"{self.seed}-operator{number}"), lease_seconds, skew)
             self.replicas.append(replica)
             self.loop.call_later(rng.uniform(0, 3), replica.start, context=SERVER)
 
