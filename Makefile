@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo demo-network test test-fast coverage simulate lint generate check-generate model bench bench-plan bench-smoke bench-latency bench-plugin bench-scarcity bench-forecast storm plugin assets requirements clean
+.PHONY: help demo demo-network test test-fast coverage simulate lint generate check-generate model bench bench-plan bench-smoke bench-agent bench-latency bench-plugin bench-scarcity bench-forecast storm plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ bench-plugin: build/bench/podcidr-ipam ## the CNI plugin beside host-local and a
 
 storm: ## kill -9 at random, 20,000 calls from 64 workers, checked offline
 	@cd plugin && go test -count=1 -run TestStorm -v -timeout 40m . -storm.operations 20000 -storm.report "$(CURDIR)/bench/results/storm.md"
+
+bench-agent: $(STAMP) plugin assets ## what an agent costs its node while 110 pods churn, and idle (11 min)
+	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m bench.agent --write
 
 bench-smoke: $(STAMP) assets ## 1,000 and 2,000 Nodes created at once
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m bench.smoke

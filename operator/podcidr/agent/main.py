@@ -131,7 +131,7 @@ async def _begin(config: AgentConfig, client: KubeClient, state: StateDir, clock
 async def _run(agent: Agent, state: StateDir) -> None:
     """All parts side by side; the end of one is the end of all."""
     loop = asyncio.get_running_loop()
-    directories = (state.attachments, state.addresses, state.pending)
+    directories = (state.attachments, state.pending)  # an address never comes or goes without its attachment
     watcher = inotify.Inotify(directories, agent.files_changed)
     parts: list[Coroutine[Any, Any, None]] = [reflector.run() for reflector in agent.reflectors]
     parts += [agent.run(), agent.reclaim(), agent.reporter.run(), agent.events.run()]

@@ -7,7 +7,7 @@ from typing import Any
 
 from podcidr.api import names
 from podcidr.core.errors import PodcidrError
-from podcidr.core.model import Entry, Gateway, Pool, Space, ends
+from podcidr.core.model import Entry, Gateway, Pool, Scaling, Space, ends
 from podcidr.core.pins import ANNOTATION, ANNOTATIONS, PoolRule
 from podcidr.core.prefix import Family, Prefix, parse_prefix
 from podcidr.core.reserved import Interval, Intervals, parse_reserved
@@ -119,6 +119,7 @@ def ippool(obj: Object) -> PoolSeen:
         disabled=bool(spec.get("disabled")),
         deleting="deletionTimestamp" in metadata,
         invalid=invalid,
+        scaling=_scaling(spec.get("scaling") or {}),
     )
     cidrs = tuple(str(cidr) for space in spaces.values() for cidr in space.cidrs)
     rule = PoolRule(pool.disabled, pool.deleting, selector, cidrs, invalid)
@@ -147,6 +148,16 @@ def _entry(block: Object) -> Entry:
         pool_uid=block["poolUID"],
         pool_generation=block["poolGeneration"],
         draining=block["state"] != names.STATE_ACTIVE,
+    )
+
+
+def _scaling(spec: Object) -> Scaling:
+    """As far as the agent needs it: whether a pod more makes the operator's target larger than what is here."""
+    default = Scaling()
+    return Scaling(
+        min_free_addresses=int(spec.get("minFreeAddresses", default.min_free_addresses)),
+        max_free_addresses=int(spec.get("maxFreeAddresses", default.max_free_addresses)),
+        high_utilization_percent=int(spec.get("highUtilizationPercent", default.high_utilization_percent)),
     )
 
 

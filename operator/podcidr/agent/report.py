@@ -27,6 +27,16 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """Of one list of pools: addresses used or asked for (`level`), ADDs that wait, addresses here, and how many exceed the target."""
+
+    level: int
+    waiting: int
+    room: int
+    spare: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The count, without times (the writer sets them). `usage` has what is in use or cooling, listed in the spec or not."""
 
@@ -42,6 +52,7 @@ class Report:
     listed: frozenset[Prefix] = frozenset()
     draining: frozenset[Prefix] = frozenset()
     free: Mapping[Family, int] = field(default_factory=dict)
+    needs: Mapping[tuple[Pools, Family], Need] = field(default_factory=dict)
 
     @property
     def busy(self) -> frozenset[Prefix]:
@@ -81,7 +92,9 @@ class Node:
 
 def count(node: Node) -> Report:
     """The report. The observation must have been made after the publication: only then no address can follow it."""
-    waiting, usage, room = _waiting(node), _usage(node), node.published.room
+    marked, bound = _waiting(node)
+    waiting, usage, room = marked + bound, _usage(node), node.published.room
+    demand = _demand(node, waiting)
     return Report(
         uid=node.published.standing.uid,
         epoch=node.published.standing.epoch,
@@ -90,11 +103,12 @@ def count(node: Node) -> Report:
         capacity=sum(room.values()),
         pending=len(waiting),
         host_network_pods=sum(1 for pod in node.pods if pod.host_network and pod.live),
-        demand=_demand(node, waiting),
+        demand=demand,
         conditions=_conditions(node),
         listed=frozenset(entry.prefix for entry in node.nodecidr.entries),
         draining=node.nodecidr.draining,
         free={family: _free(family, room, usage) for family in Family},
+        needs={key: _need(key, node, usage, demand[key], marked.count(key[0])) for key in demand},
     )
 
 
@@ -105,6 +119,21 @@ def _block(block: Prefix, in_use: int, cooling: int) -> dict[str, Any]:
 def _free(family: Family, room: Mapping[Prefix, int], usage: Mapping[Prefix, tuple[int, int]]) -> int:
     """Addresses that an ADD could get at this moment."""
     return sum(max(0, size - sum(usage.get(block, (0, 0)))) for block, size in room.items() if block.family is family)
+
+
+def _need(
+    key: tuple[Pools, Family], node: Node, usage: Mapping[Prefix, tuple[int, int]], demand: tuple[int, int], waiting: int
+) -> Need:  # fmt: skip
+    """The planner's target against what is published: the agent tells at once what makes the operator grow, the rest in its time."""
+    pools, family = key
+    pending, burst = demand
+    blocks = [entry.prefix for entry in node.nodecidr.entries if entry.pool in pools and entry.prefix.family is family]
+    level = sum(sum(usage.get(block, (0, 0))) for block in blocks) + pending
+    scaling = next(node.pools[name].pool.scaling for name in pools if name in node.pools)
+    headroom = max(scaling.min_free_addresses, min(burst, scaling.max_free_addresses))
+    target = max(level + headroom, -(-level * 100 // scaling.high_utilization_percent))
+    room = sum(node.published.room.get(block, 0) for block in blocks)
+    return Need(level, waiting, room, room - target)
 
 
 def pools_of(pod: PodSeen, namespaces: Mapping[str, Resolution], automatic: Pools) -> Pools | None:
@@ -122,23 +151,22 @@ def _usage(node: Node) -> dict[Prefix, tuple[int, int]]:
     """Per block: in use, cooling. Listed in the spec or not: what is in use anywhere must be known."""
     usage: dict[Prefix, tuple[int, int]] = {}
     blocks = {entry.prefix for entry in node.nodecidr.entries}
+    lengths = {(block.family, block.length) for block in blocks}
     for address, recorded in node.observation.held.items():
-        block = _block_of(address, recorded, blocks, node.pools)
+        block = recorded if recorded in blocks else _block_of(address, blocks, lengths, node.pools)
         in_use, cooling = usage.get(block, (0, 0))
         usage[block] = in_use + 1, cooling
     for address in node.observation.cooling:
-        block = _block_of(address, None, blocks, node.pools)
+        block = _block_of(address, blocks, lengths, node.pools)
         in_use, cooling = usage.get(block, (0, 0))
         usage[block] = in_use, cooling + 1
     return usage
 
 
-def _block_of(address: Address, recorded: Prefix | None, blocks: set[Prefix], pools: Mapping[str, PoolSeen]) -> Prefix:
+def _block_of(address: Address, blocks: set[Prefix], lengths: set[tuple[Family, int]], pools: Mapping[str, PoolSeen]) -> Prefix:
     """The block the address counts for: the spec's that holds it, else as its pool is cut, else itself alone."""
-    if recorded in blocks:
-        return recorded
-    for length in {block.length for block in blocks if block.family is address.family}:
-        if (block := _around(address, length)) in blocks:
+    for family, length in lengths:
+        if family is address.family and (block := _around(address, length)) in blocks:
             return block
     alone = Prefix(address.family, address.number, BITS[address.family])
     for seen in pools.values():
@@ -153,11 +181,12 @@ def _around(address: Address, length: int) -> Prefix:
     return Prefix(address.family, address.number >> host_bits << host_bits, length)
 
 
-def _waiting(node: Node) -> list[Pools]:
-    """One list of pools for each pod that waits, once: by its pending mark, or because it has no attachment yet."""
+def _waiting(node: Node) -> tuple[list[Pools], list[Pools]]:
+    """One list of pools for each pod that waits, once: by its pending mark, or else because it has no attachment yet."""
     by_uid = {pod.uid: pod for pod in node.pods}
     by_name = {(pod.namespace, pod.name): pod for pod in node.pods}
     waiting: list[Pools] = []
+    bound: list[Pools] = []
     marked: set[str] = set()
     for mark in {mark.place: mark for mark in node.observation.marks}.values():
         pod = _pod_of(mark.pod, by_uid, by_name)
@@ -172,8 +201,8 @@ def _waiting(node: Node) -> list[Pools]:
         if pod.live and not pod.host_network and pod.uid not in attached and pod.uid not in marked:
             pools = pools_of(pod, node.namespaces, node.nodecidr.pools)
             if pools:
-                waiting.append(pools)
-    return waiting
+                bound.append(pools)
+    return waiting, bound
 
 
 def _pod_of(ref: PodRef, by_uid: Mapping[str, PodSeen], by_name: Mapping[tuple[str, str], PodSeen]) -> PodSeen | None:

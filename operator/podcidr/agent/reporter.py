@@ -1,15 +1,16 @@
 """Sends reports: what matters at once, drift lazily, never more than the API server should bear."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 
 from podcidr.agent.observed import Transitions
-from podcidr.agent.report import Report
+from podcidr.agent.report import Pools, Report
 from podcidr.agent.waiting import change_or_timeout
 from podcidr.api import names
+from podcidr.core.prefix import Family
 from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import Clock, rfc3339
 from podcidr.kube.errors import Invalid, KubeError, NotFound
@@ -19,24 +20,32 @@ from podcidr.metrics import AgentMetrics
 LAZY_SECONDS = 30.0  # drift of counts, at most so often
 DRAINING_SECONDS = 50.0  # while a block is Draining the operator expects a report each minute
 EMPTIED_SECONDS = 2.0  # a block of which nothing is in use any more could go: pods elsewhere may wait for it
+HEADROOM_SECONDS = 1.0  # there is room for the pods at hand, but not for as many as may come at once
 SERVED_SECONDS = 0.25  # fewer wait: no one waits for that news, and a burst is many of them
 COALESCE_SECONDS = 0.02
 RATE_PER_SECOND = 5.0  # of one node under churn, once the first few are out
 RATE_BURST = 10
 _BACKOFF_SECONDS = 10.0
 
+Peak = Mapping[tuple[Pools, Family], int]
+
 log = structlog.get_logger("podcidr.agent.report")
 
 
-def due_seconds(last: Report | None, new: Report, age_seconds: float, resync_seconds: float) -> float:
-    """In how many seconds the new report has to be sent, if the last one was sent `age_seconds` ago."""
-    if last is None or _is_urgent(last, new):
+def due_seconds(last: Report | None, new: Report, age_seconds: float, resync_seconds: float, peak: Peak | None = None) -> float:
+    """In how many seconds the new report has to be sent, if the last one was sent `age_seconds` ago.
+
+    `peak` is the highest level told since the node's blocks last changed: no lower one can make them grow.
+    """
+    if last is None or _is_urgent(last, new, peak or {}):
         return 0.0
     periods = [resync_seconds]
     if new.draining:
         periods.append(DRAINING_SECONDS)
-    if _pending(new) != _pending(last):
+    if _waiting(new) != _waiting(last):
         periods.append(SERVED_SECONDS)
+    if any(need.spare < 0 and need.level > (peak or {}).get(key, 0) for key, need in new.needs.items()):
+        periods.append(HEADROOM_SECONDS)
     if last.usage.keys() - new.usage.keys():
         periods.append(EMPTIED_SECONDS)
     if new.body() != last.body():
@@ -44,19 +53,25 @@ def due_seconds(last: Report | None, new: Report, age_seconds: float, resync_sec
     return max(0.0, min(periods) - age_seconds)
 
 
-def _is_urgent(last: Report, new: Report) -> bool:
-    """A new uid or epoch, more demand, a Draining block that became empty, a condition that turned."""
-    before = _pending(last)
+def margin(report: Report, peak: Peak) -> int:
+    """How many pods may come before that is news to the operator."""
+    return min((max(need.spare, peak.get(key, 0) - need.level) for key, need in report.needs.items()), default=0)
+
+
+def _is_urgent(last: Report, new: Report, peak: Peak) -> bool:
+    """A new uid or epoch, a waiting ADD more, pods that find no room, a Draining block that became empty, a condition that turned."""
+    before = _waiting(last)
     return (
         (last.uid, last.epoch) != (new.uid, new.epoch)
-        or any(pending > before.get(key, 0) for key, pending in _pending(new).items())
+        or any(waiting > before.get(key, 0) for key, waiting in _waiting(new).items())
+        or any(need.level > max(need.room, peak.get(key, 0)) for key, need in new.needs.items())
         or bool((last.usage.keys() & new.draining) - new.busy)
         or any(holds != last.conditions[kind][0] for kind, (holds, _, _) in new.conditions.items())
     )
 
 
-def _pending(report: Report) -> dict[Any, int]:
-    return {key: pending for key, (pending, _) in report.demand.items()}
+def _waiting(report: Report) -> dict[Any, int]:
+    return {key: need.waiting for key, need in report.needs.items()}
 
 
 class Reporter:
@@ -85,6 +100,7 @@ class Reporter:
         self._tokens = float(RATE_BURST)
         self._refilled_at = clock.monotonic()
         self._transitions: dict[str, tuple[bool, str]] = {}
+        self.peak: Peak = {}
 
     def offer(self, report: Report) -> None:
         """Give the newest count; it replaces one that has not been sent."""
@@ -108,7 +124,7 @@ class Reporter:
                 await change_or_timeout(self._changed, self._clock, float("inf"))
                 continue
             age = self._clock.monotonic() - self._last_at
-            wait = due_seconds(self._last, self._offered, age, self._resync_seconds)
+            wait = due_seconds(self._last, self._offered, age, self._resync_seconds, self.peak)
             if wait > 0:
                 await change_or_timeout(self._changed, self._clock, wait)
                 continue
@@ -139,6 +155,11 @@ class Reporter:
             self._failed(error)
             return False
         self._metrics.reports.labels("done").inc()
+        levels = {key: need.level for key, need in report.needs.items()}
+        if self._last is None or (self._last.uid, self._last.epoch) != (report.uid, report.epoch):
+            self.peak = levels
+        else:
+            self.peak = {key: max(level, self.peak.get(key, 0)) for key, level in levels.items()}
         self._last, self._last_at = report, self._clock.monotonic()
         return True
 

@@ -1,6 +1,7 @@
 """The agent's loop: whatever changed, bring the files up to date, then count, then report."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from podcidr.agent.rebuild import ended, from_pods, recover
 from podcidr.agent.reclaim import Reclaimer
 from podcidr.agent.records import Attachment
 from podcidr.agent.report import Node, Pools, Report, count, pools_of
-from podcidr.agent.reporter import Reporter
+from podcidr.agent.reporter import Reporter, margin
 from podcidr.agent.statedir import StateDir
 from podcidr.agent.waiting import change_or_timeout
 from podcidr.api import names
@@ -34,7 +35,8 @@ V = TypeVar("V")
 COALESCE_SECONDS = 0.02
 RETRY_SECONDS = 5.0
 MARKS_SECONDS = 2.0  # nothing tells that an ADD died: its mark's flock is free, that is all
-COOLING_SECONDS = 1.0  # ends of cooldowns are gathered so long
+COOLING_SECONDS = 2.0  # ends of cooldowns are gathered so long
+GATHER_SECONDS = 2.0  # and so long what nobody waits for: each look costs as much as a pod
 PAGE_LIMITS = {PODS: 6, NAMESPACES: 100}  # 250 whole pods at once would double the agent's memory
 
 log = structlog.get_logger("podcidr.agent")
@@ -73,7 +75,10 @@ class Agent:
         self._state_id = state_id
         self._clock = clock
         self._metrics = metrics
-        self._dirty = asyncio.Event()
+        self._dirty = asyncio.Event()  # look, in a moment
+        self._urgent = asyncio.Event()  # look now
+        self._watchful = True  # something on this node waits: every change may be the one
+        self._margin = 0  # so many pods may come before that is news
         self._turn = asyncio.Lock()
         self._rebuild_due = not ready
         self._caught_up = False
@@ -151,8 +156,13 @@ class Agent:
         return self._trouble
 
     def files_changed(self) -> None:
-        """The plugin did something."""
+        """The plugin did something. An ADD that has to wait says so by a mark; the rest may be gathered."""
+        self._touch(urgent=bool(os.listdir(self._state.pending)))  # noqa: PTH208 - at every change: as cheap as can be
+
+    def _touch(self, *, urgent: bool = True) -> None:
         self._dirty.set()
+        if urgent or self._watchful:
+            self._urgent.set()
 
     async def run(self) -> None:
         """Everything, for ever. Ends by cancellation only."""
@@ -163,10 +173,13 @@ class Agent:
         while True:
             started = self._clock.monotonic()
             self._dirty.clear()
+            self._urgent.clear()
             wake = await self._round()
             # The first change at once, those that follow it gathered for a moment.
             await self._clock.sleep(max(0.0, started + COALESCE_SECONDS - self._clock.monotonic()))
             await change_or_timeout(self._dirty, self._clock, wake)
+            if not self._watchful:
+                await change_or_timeout(self._urgent, self._clock, started + GATHER_SECONDS - self._clock.monotonic())
 
     async def reclaim(self) -> None:
         """Look for leaks, for ever. Ends when the state directory is lost: a new process has to rebuild it."""
@@ -198,6 +211,8 @@ class Agent:
         if (report := self._count(self.observation)) is not None:
             self.reporter.offer(report)
             self._measure(report)
+            self._margin = margin(report, self.reporter.peak)
+        self._watchful = report is None or bool(report.draining or self.observation.marks or self._trouble)
         return RETRY_SECONDS if self._trouble else self._next_look(report, self.observation)
 
     async def _current(self) -> NodeCIDRSeen | None:
@@ -255,16 +270,18 @@ class Agent:
         return min(waits)
 
     def _changed(self, _name: str, _old: object, _new: object) -> None:
-        self._dirty.set()
+        self._touch()
 
     def _namespace_changed(self, name: str, _old: NamespaceSeen | None, _new: NamespaceSeen | None) -> None:
         self.publisher.namespace_changed(name)
-        self._dirty.set()
+        self._touch()
 
     def _pod_changed(self, _name: str, old: PodSeen | None, new: PodSeen | None) -> None:
-        self._dirty.set()
+        arrived = old is None and new is not None and new.live and not new.host_network
+        self._margin -= arrived
+        self._touch(urgent=arrived and self._margin < 0)
         # Pods that were here before us did not arrive now.
-        if old is None and new is not None and new.live and not new.host_network and self._caught_up and (pools := self._pools_of(new)):
+        if arrived and new and self._caught_up and (pools := self._pools_of(new)):
             self.arrivals.arrive(pools, self._clock.monotonic())
 
     def _count_arrivals(self, observation: Observation) -> None:
@@ -293,7 +310,7 @@ class Agent:
             await self.nodecidrs.relist()
         except KubeError as error:
             log.warning("NodeCIDR could not be listed", error=str(error))
-        self._dirty.set()
+        self._touch()
 
     def _failed(self, error: OSError) -> None:
         message = f"{error.strerror} ({error.filename}): the files of --state-dir {self._state.root} stay as they were"
@@ -307,7 +324,7 @@ class Agent:
         self._metrics.reclaims.inc()
         log.info("leaked attachment taken back", attachment=attachment.key, addresses=addresses)
         self._post("Normal", names.EVENT_ADDRESS_RECLAIMED, f"attachment {attachment.key} had neither pod nor network")
-        self._dirty.set()
+        self._touch(urgent=False)
 
     def _post(self, event_type: str, reason: str, message: str) -> None:
         standing = self.publisher.standing

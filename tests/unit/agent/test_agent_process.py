@@ -155,11 +155,12 @@ def test_blocks_reach_pods_and_reports_the_operator(node: NodeUnderTest) -> None
     assert status["observedUID"] == node.nodecidr["metadata"]["uid"]
     assert status["capacity"] == 16
     uid = make_pod(node.plane, node.name, "web")
-    node.reported(pending=1)
     code, result = node.cni("ADD", "web", uid=uid)
     assert code == 0, result
     assert result["ips"] == [{"address": f"{node.net}.3.0/16", "gateway": f"{node.net}.0.1"}]
-    status = node.reported(pending=0, inUse=1)
+    for number in range(8):
+        make_pod(node.plane, node.name, f"bound-{number}")
+    status = node.reported(pending=8, inUse=1)  # 16 addresses, 9 of them spoken for: less than 8 are left
     assert status["blocks"] == [{"cidr": f"{node.net}.3.0/28", "inUse": 1, "cooling": 0}]
 
 

@@ -7,7 +7,7 @@ import pytest
 from podcidr.agent import records
 from podcidr.agent.observation import Observation
 from podcidr.agent.observed import NodeCIDRSeen, PodSeen, PoolSeen
-from podcidr.agent.report import Node, Published, Report, count
+from podcidr.agent.report import Need, Node, Published, Report, count
 from podcidr.agent.statedir import Standing
 from podcidr.core.pins import AUTOMATIC, Resolution
 from podcidr.core.prefix import Family, parse_prefix
@@ -174,3 +174,20 @@ def test_conditions_say_what_is_the_matter() -> None:
 def test_free_is_what_an_add_could_get() -> None:
     seen = observe(record("10.64.3.1"), record("10.9.0.1", container="c2", block="10.9.0.0/28"), cooling={"10.64.3.2": 99})
     assert report(observation=seen).free == {V4: 13, Family.IPV6: 0}
+
+
+def test_need_is_the_planners_target_against_what_is_published() -> None:
+    """In use, cooling and pending, with headroom: a pod more than the spare ones makes the operator grow."""
+    seen = observe(record("10.64.3.1"), cooling={"10.64.3.2": 99}, marks=(mark("b", "default"),))
+    assert report(pod("a"), pod("b"), observation=seen).needs == {DEFAULT: Need(level=4, waiting=1, room=15, spare=15 - 12)}
+    assert report(pod("a"), observation=seen, bursts={("default",): 200}).needs[DEFAULT].spare == 15 - (4 + 96)
+    tight = pool(scaling={"minFreeAddresses": 0, "highUtilizationPercent": 10})
+    assert report(pod("a"), observation=seen, pools=(tight,)).needs[DEFAULT].spare == 15 - 40
+
+
+def test_need_of_a_pinned_list_is_of_its_own_blocks() -> None:
+    pools = pool(), pool("gold", ipv4={"cidrs": ["10.80.0.0/24"]})
+    pinned = {"default": Resolution(("gold",))}
+    needs = report(pod("a"), pools=pools, namespaces=pinned, observation=observe(record("10.64.3.1", pod="b"))).needs
+    assert needs[("gold",), V4] == Need(level=1, waiting=0, room=0, spare=-9)
+    assert needs[DEFAULT].level == 1

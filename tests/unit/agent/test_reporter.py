@@ -6,17 +6,27 @@ from typing import Any
 
 import pytest
 
-from podcidr.agent.report import Report
-from podcidr.agent.reporter import DRAINING_SECONDS, EMPTIED_SECONDS, LAZY_SECONDS, SERVED_SECONDS, Reporter, due_seconds
+from podcidr.agent.report import Need, Report
+from podcidr.agent.reporter import (
+    DRAINING_SECONDS,
+    EMPTIED_SECONDS,
+    HEADROOM_SECONDS,
+    LAZY_SECONDS,
+    SERVED_SECONDS,
+    Reporter,
+    due_seconds,
+    margin,
+)
 from podcidr.core.prefix import Family, parse_prefix
 from podcidr.kube.clock import SystemClock
 from podcidr.metrics import AgentMetrics
 
 A, B = parse_prefix("10.64.3.0/28"), parse_prefix("10.64.3.16/28")
-KEY = (("default",), Family.IPV4)
+KEY, GOLD = (("default",), Family.IPV4), (("gold",), Family.IPV4)
 BASE = Report(
     uid="u1", epoch=7, usage={A: (3, 0), B: (1, 0)}, in_use=4, capacity=28, pending=0, host_network_pods=0,
     demand={KEY: (0, 2)}, conditions={"Ready": (True, "r", "m")}, listed=frozenset({A, B}),
+    needs={KEY: Need(level=4, waiting=0, room=28, spare=16)},
 )  # fmt: skip
 RESYNC = 300.0
 
@@ -26,8 +36,9 @@ RESYNC = 300.0
     [
         {"epoch": 8},
         {"uid": "u2"},
-        {"demand": {KEY: (1, 2)}},
-        {"demand": {KEY: (0, 2), (("gold",), Family.IPV4): (1, 0)}},
+        {"needs": {KEY: Need(level=5, waiting=1, room=28, spare=15)}},
+        {"needs": {KEY: Need(level=29, waiting=0, room=28, spare=-9)}},
+        {"needs": {KEY: Need(level=4, waiting=0, room=28, spare=16), GOLD: Need(level=1, waiting=0, room=0, spare=-9)}},
         {"conditions": {"Ready": (False, "r", "m")}},
         {"usage": {A: (3, 0)}, "draining": frozenset({B})},
     ],
@@ -47,8 +58,41 @@ def test_drift_waits() -> None:
 
 
 def test_less_demand_waits_a_moment() -> None:
-    before = replace(BASE, demand={KEY: (5, 2)})
-    assert due_seconds(before, replace(BASE, demand={KEY: (4, 2)}), 0.0, RESYNC) == SERVED_SECONDS
+    before = replace(BASE, needs={KEY: Need(level=9, waiting=5, room=28, spare=9)})
+    after = replace(BASE, needs={KEY: Need(level=9, waiting=4, room=28, spare=9)})
+    assert due_seconds(before, after, 0.0, RESYNC) == SERVED_SECONDS
+
+
+def test_pods_for_which_there_is_room_are_drift() -> None:
+    """Else a node under churn would write at each pod that comes: the operator could do nothing with it."""
+    bound = replace(BASE, pending=1, demand={KEY: (1, 2)}, needs={KEY: Need(level=5, waiting=0, room=28, spare=15)})
+    assert due_seconds(BASE, bound, 0.0, RESYNC) == LAZY_SECONDS
+    assert margin(bound, {KEY: 4}) == 15
+
+
+def test_headroom_that_shrinks_is_told_soon_and_once() -> None:
+    short = replace(BASE, needs={KEY: Need(level=25, waiting=0, room=28, spare=-5)})
+    assert due_seconds(BASE, short, 0.0, RESYNC, {KEY: 4}) == HEADROOM_SECONDS
+    assert due_seconds(short, short, 0.0, RESYNC, {KEY: 25}) == RESYNC, "the operator knows, and gave nothing: the node may be full"
+    assert margin(short, {KEY: 25}) == 0
+    full = replace(BASE, needs={KEY: Need(level=29, waiting=0, room=28, spare=-9)})
+    assert due_seconds(short, full, 0.0, RESYNC, {KEY: 29}) == RESYNC
+
+
+async def test_a_level_is_news_again_after_the_blocks_changed() -> None:
+    patches = Patches()
+    reporter = Reporter(
+        patches,  # type: ignore[arg-type]
+        "n1", clock=SystemClock(), metrics=AgentMetrics(), resync_seconds=RESYNC, on_foreign=lambda: None,
+    )  # fmt: skip
+    sending = asyncio.create_task(reporter.run())
+    try:
+        for level, epoch, peak in ((25, 7, 25), (29, 7, 29), (10, 8, 10)):
+            reporter.offer(replace(BASE, epoch=epoch, needs={KEY: Need(level=level, waiting=0, room=28, spare=20 - level)}))
+            await asyncio.wait_for(patches.statuses.get(), 5)
+            assert reporter.peak == {KEY: peak}
+    finally:
+        sending.cancel()
 
 
 def test_an_active_block_that_emptied_waits_some_seconds() -> None:
