@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -120,6 +121,7 @@ def main() -> int:
     bars = f"Bars: {CPU_PERCENT_BAR} % of a core and {MIB_BAR:.0f} MiB while pods are replaced, {WRITES_BAR:.0f} status write in 30 s "
     lines += ["", bars + "while nothing important changes."]
     lines += ["All programs share the machine; with the default cooldown of 120 s about 220 addresses cool down."]
+    lines += [f"Load average of the machine at the end: {os.getloadavg()[1]:.1f} (above its number of cores, CPU figures are too high)."]
     report("agent", lines, write=options.write)
     past = (max(busy.peak_mib, idle.peak_mib) / MIB_BAR, busy.cpu_percent / CPU_PERCENT_BAR, idle.writes_per_30_seconds / WRITES_BAR)
     return int(max(past) > FAIL_FACTOR)
