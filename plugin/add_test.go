@@ -53,14 +53,14 @@ func TestResultInEveryVersion(t *testing.T) {
 	routes := ipamKey("routes", []object{{"dst": "0.0.0.0/0"}, {"dst": "fd00::/8", "gw": "fd00:64::1"}})
 	n := newNode(t, one(dual("10.64.3.0/24", "fd00:64::40/122")))
 	resolv := n.path("resolv.conf")
-	n.must(os.WriteFile(resolv, []byte("# a comment\nnameserver 10.0.0.10\nsearch a.example b.example\noptions ndots:5\n"), 0o600))
+	n.must(os.WriteFile(resolv, []byte("# a comment\n; another\nnameserver 10.0.0.10\nnameserver fd00::a\ndomain c.example\nsortlist 10.0.0.0\nsearch x.example\nsearch a.example b.example\noptions ndots:5\n"), 0o600))
 	for _, v := range []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
 		t.Run(v, func(t *testing.T) {
 			n.t = t
 			got := n.add("c"+v, version(v), routes, ipamKey("resolvConf", resolv))
 			equal(t, got.CNIVersion, v)
 			equal(t, len(got.Interfaces), 0)
-			equal(t, got.DNS, object{"nameservers": []string{"10.0.0.10"}, "search": []string{"a.example", "b.example"}, "options": []string{"ndots:5"}})
+			equal(t, got.DNS, object{"nameservers": []string{"10.0.0.10", "fd00::a"}, "domain": "c.example", "search": []string{"a.example", "b.example"}, "options": []string{"ndots:5"}})
 			if v < "0.3.0" {
 				equal(t, []any{got.IP4["gateway"], got.IP6["gateway"]}, []any{"10.64.0.1", "fd00:64::1"})
 				equal(t, got.IP6["routes"], any([]object{{"dst": "fd00::/8", "gw": "fd00:64::1"}}))
