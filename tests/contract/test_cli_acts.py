@@ -187,6 +187,85 @@ async def test_repair_adopts_what_a_backup_forgot(cluster: Cluster, capsys: pyte
     assert pod.addresses == [held.address for held in cluster.ledger.holdings]
 
 
+# migrate
+
+WORKLOADS = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default}
+spec:
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: main, image: none}]}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db, namespace: default}
+spec:
+  selector: {matchLabels: {app: db}}
+  template: {metadata: {labels: {app: db}}, spec: {containers: [{name: main, image: none}]}}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: db, namespace: default}
+spec: {minAvailable: 1, selector: {matchLabels: {app: db}}}
+"""
+
+
+def owned(plane: ControlPlane, name: str, address: str, app: str, owner: Object) -> None:
+    reference = {"controller": True, "apiVersion": "apps/v1", "kind": owner["kind"]}
+    reference |= {"name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
+    spec = {"nodeName": "n1", "containers": [{"name": "main", "image": "none"}]}
+    meta = {"name": name, "labels": {"app": app}, "ownerReferences": [reference]}
+    plane.request("POST", "/api/v1/namespaces/default/pods", {"metadata": meta, "spec": spec})
+    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
+    plane.request("PATCH", f"/api/v1/namespaces/default/pods/{name}/status", {"status": status})
+
+
+@pytest.fixture
+def shop(planted: Planted) -> Iterator[ControlPlane]:
+    """A Deployment without and a StatefulSet with a budget, a pod each with an address of pool default; a second pool."""
+    plane = planted.plane
+    planted.pool("next", "10.80.0.0/16")
+    plane.apply(WORKLOADS)
+    apps = "/apis/apps/v1/namespaces/default"
+    web = plane.request("GET", f"{apps}/deployments/web")
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": web["metadata"]["uid"], "controller": True}
+    spec = {key: web["spec"][key] for key in ("selector", "template")}
+    replicas = {"metadata": {"name": "web-5d", "ownerReferences": [reference]}, "spec": spec}
+    replica_set = plane.request("POST", f"{apps}/replicasets", replicas)
+    owned(plane, "web-5d-x", "10.64.0.2", "web", {**replica_set, "kind": "ReplicaSet"})
+    owned(plane, "db-0", "10.64.0.3", "db", {**plane.request("GET", f"{apps}/statefulsets/db"), "kind": "StatefulSet"})
+    yield plane
+    for kind, name in (("replicaset", "web-5d"), ("deployment", "web"), ("statefulset", "db"), ("poddisruptionbudget", "db")):
+        plane.kubectl("delete", kind, name, "-n", "default", "--cascade=orphan", "--wait=false")
+
+
+def test_migrate_finds_owners_and_budgets_and_disables_the_pool(shop: ControlPlane, podcidr: Podcidr) -> None:
+    words = ("migrate", "pool", "default", "--to", "next", "--wait-seconds", "0")
+    status, found, _ = podcidr(*words, "--dry-run")
+    assert (status, found["stage"]) == (0, "Ready")
+    assert [(one["kind"], one["name"], one["budgets"], one["allowed"]) for one in found["workloads"]] == [
+        ("Deployment", "web", [], None), ("StatefulSet", "db", ["db"], 0),
+    ]  # fmt: skip
+    assert [one["commands"] for one in found["workloads"]] == [
+        ["kubectl -n default rollout restart deployment/web"], ["kubectl -n default rollout restart statefulset/db"],
+    ]  # fmt: skip
+    for one in found["workloads"]:  # kubectl takes each as it is printed (and no controller is here to act on it)
+        assert "restarted" in shop.kubectl(*one["commands"][0].split()[1:])
+
+    shop.request("PATCH", "/api/v1/namespaces/default", {"metadata": {"annotations": {"podcidr.io/pools": "default"}}})
+    status, found, _ = podcidr(*words, "--yes")
+    (obstacle,) = [one for one in found["obstacles"] if one["stops"]]
+    assert (status, found["stage"]) == (1, "Refused")
+    assert shop.request("GET", f"{APIS}/ippools/default")["spec"]["disabled"] is False
+    shop.kubectl(*obstacle["remedy"].replace("'", "").split()[1:])  # the remedy, as it is printed
+
+    status, found, _ = podcidr(*words, "--yes")
+    assert (status, found["stage"]) == (1, "Draining")
+    assert shop.request("GET", f"{APIS}/ippools/default")["spec"]["disabled"] is True
+    assert shop.request("GET", "/api/v1/namespaces/default")["metadata"]["annotations"]["podcidr.io/pools"] == "next"
+
+
 # release
 
 POOL = """
