@@ -134,6 +134,8 @@ async def operator_crashed(world: World, rng: random.Random) -> bool:
 
 async def _ambush(world: World, rng: random.Random, replica: Replica, strike: Callable[[Process], None]) -> bool:
     """Lie in wait for one of its next writes; whether it came within two minutes."""
+    if replica.in_ambush:
+        return False
     replica.lie_in_wait(rng.randrange(1, 6), strike)
     for round_number in range(60):
         if round_number % 10 == 0:

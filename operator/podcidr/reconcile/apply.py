@@ -165,9 +165,9 @@ class Applier:
         try:
             await self._writes.patch_nodecidr(edit.decided.name, operations)
         except (Conflict, NotFound, Invalid) as error:
-            outcome.unused |= {created[claim].uid for claim in edit.claims}
             outcome.refused += [(action, str(error)) for action in edit.actions]
             await self._reread(edit.actions[0])
+            await self._note_unused(edit, created, outcome)
             return
         except (OutcomeUnknown, Unreachable) as error:
             outcome.refused += [(action, str(error)) for action in edit.actions]
@@ -176,6 +176,17 @@ class Applier:
         outcome.done += [*edit.claims, *edit.adopts, *edit.others]
         for leave in edit.leaves:
             await self._guarded(lambda a, _o: self._quarantine(a, snapshot), leave, outcome)
+
+    async def _note_unused(self, edit: NodeEdit, created: dict[Claim, Block], outcome: Outcome) -> None:
+        """A refusal may answer the second copy of a patch whose first was carried out (a proxy's, etcd's): the list tells."""
+        if not edit.claims:
+            return
+        try:
+            seen = await self._writes.read_nodecidr(edit.decided.name)
+        except KubeError as error:
+            raise Doubt(f"reading {edit.decided.name} after a refused patch: {error}") from error
+        listed = {entry.prefix for entry in seen.entries} if seen else set()
+        outcome.unused |= {created[claim].uid for claim in edit.claims if claim.prefix not in listed}
 
     async def _quarantine(self, leave: Leave, snapshot: Snapshot) -> None:
         """At the version decided on. A block of another node (a conflict that has drained here) is not ours to touch."""

@@ -98,6 +98,17 @@ async def test_a_refused_patch_quarantines_nothing_and_knows_the_claim_unused(er
     assert outcome.done == []
 
 
+async def test_a_refused_patch_whose_first_copy_was_carried_out_leaves_the_claim_used() -> None:
+    """The second copy of a patch fails at the epoch that the first one wrote: what it entered has to rest one day."""
+
+    class Listed(Recorded):
+        async def read_nodecidr(self, _name: str) -> NodeCIDR:
+            return NodeCIDR("n1", "uid-1", 5, ("default",), (*NODE.entries, Entry(A, "default", "pool-uid", 1)))
+
+    outcome = await carry_out(Listed(patch_nodecidr=Invalid("test failed")), CLAIM)
+    assert outcome.unused == set()
+
+
 async def test_a_patch_without_an_answer_quarantines_nothing_and_knows_nothing() -> None:
     writes = Recorded(patch_nodecidr=OutcomeUnknown("time-out"))
     outcome = await carry_out(writes, CLAIM, LEAVE)
