@@ -118,18 +118,58 @@ func TestCorruptFiles(t *testing.T) {
 }
 
 func TestMissingDirectories(t *testing.T) {
-	for _, dir := range []string{"addresses", "pending"} {
+	for _, dir := range []string{"addresses", "attachments", "pending"} {
 		t.Run(dir, func(t *testing.T) {
 			n := newNode(t, one(v4(0)))
-			if dir == "addresses" {
+			if dir != "pending" {
 				n.allocate(one(v4(0, "10.64.3.0/28")))
 			}
+			n.ok("DEL", "none") // makes the lock
 			n.must(os.Remove(n.path(dir)))
-			n.run("ADD", "a", waiting(1)).fails(t, 5, dir)
+			n.run("ADD", "a", waiting(1)).fails(t, 11, n.path(dir)+" is gone", "agent")
+			n.run("ADD", "a", waiting(1)).fails(t, 11, n.path(dir)+" is gone") // with an index
 			if _, err := os.Stat(n.path(dir)); err == nil {
 				t.Error("the plugin created a directory")
 			}
-			equal(t, n.list("attachments"), []string{})
+			if dir != "attachments" {
+				equal(t, n.list("attachments"), []string{})
+			}
+			n.ok("DEL", "a")
+		})
+	}
+}
+
+func TestStateDirIsAFile(t *testing.T) {
+	n := newNode(t, one(v4(0, "10.64.3.0/28")))
+	file := ipamKey("stateDir", n.path("ready"))
+	n.run("ADD", "a", waiting(5), file).fails(t, 7, "ipam.stateDir", n.path("ready")+" is no directory")
+	n.run("STATUS", "", file).fails(t, 50, "is no directory")
+	n.ok("DEL", "a", file)
+}
+
+// Links removed by hand, and the index lost: running pods still hold what their attachments list.
+func TestAttachmentsHoldWhatLostItsLinks(t *testing.T) {
+	for name, lose := range map[string]func(*node){
+		"all of them": func(n *node) {
+			for _, address := range n.list("addresses") {
+				n.must(os.Remove(n.path("addresses/" + address)))
+			}
+		},
+		"one": func(n *node) { n.must(os.Remove(n.path("addresses/10.64.3.1"))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, one(v4(0, "10.64.3.0/28")))
+			for i := range 3 {
+				n.add(fmt.Sprint("c", i))
+			}
+			lose(n)
+			n.must(os.Remove(n.path("index")))
+			equal(t, n.add("new").address(), "10.64.3.3")
+			n.audit()
+			for i := range 3 {
+				n.ok("DEL", fmt.Sprint("c", i))
+			}
+			equal(t, n.list("addresses"), []string{"10.64.3.3"})
 		})
 	}
 }

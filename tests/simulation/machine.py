@@ -63,6 +63,10 @@ class SimulatedInotify:
         WATCHERS[process.name] = (process, self._root, self._root.stat().st_ino, self._on_change)
         return True
 
+    def renew(self) -> bool:
+        """The machine tells of whatever changes."""
+        return True
+
     def close(self, _loop: asyncio.AbstractEventLoop) -> None:
         """The process's end is enough."""
 
@@ -189,7 +193,7 @@ class Machine:
         )
         metrics = AgentMetrics()
         state = StateDir(self.state_dir)
-        state.create()
+        state.prepare()
         process.on_death.append(state.close)
         transport = SimulatedTransport(self._net, process, self.number % 2)
         client = KubeClient(transport, self.clock, program=names.MANAGER_AGENT, on_request=metrics.on_request)

@@ -211,7 +211,15 @@ class Plugin:
         return None
 
     def _held(self) -> set[Address]:
-        return {_address(name) for name in _names(self.root / "addresses")}
+        """What is linked, once attachments without any link have theirs again."""
+        addresses, attachments = self.root / "addresses", self.root / "attachments"
+        linked = {(addresses / name).stat().st_ino for name in _names(addresses)}
+        for path in (attachments / key for key in _names(attachments)):
+            if path.stat().st_ino not in linked:
+                for text in (ip["address"] for ip in json.loads(path.read_bytes())["ips"]):
+                    if not (addresses / text).exists():
+                        os.link(path, addresses / text)
+        return {_address(name) for name in _names(addresses)}
 
     def index_for(self, view: _View) -> "Index":
         """The index with a row for every block of the file."""

@@ -21,13 +21,21 @@ _FAMILIES = {4: Family.IPV4, 6: Family.IPV6}
 
 def cooling(path: Path, state_id: str, now_seconds: float) -> dict[Address, int]:
     """The addresses that rest, and until which boottime second."""
-    found: dict[Address, int] = {}
+    return cooling_and_held(path, state_id, now_seconds)[0]
+
+
+def cooling_and_held(path: Path, state_id: str, now_seconds: float) -> tuple[dict[Address, int], set[Address]]:
+    """Those, and the addresses that it says are held: never one that is not, so each has an attachment somewhere."""
+    rest: dict[Address, int] = {}
+    held: set[Address] = set()
     content = _read(path)
     for block, offset in _rows(content, state_id, now_seconds):
         for position, until in enumerate(struct.unpack_from(f"<{block.size}I", content, offset)):
-            if until != HELD and until > now_seconds:
-                found[Address(block.family, block.address + position)] = until
-    return found
+            if until == HELD:
+                held.add(Address(block.family, block.address + position))
+            elif until > now_seconds:
+                rest[Address(block.family, block.address + position)] = until
+    return rest, held
 
 
 def write(path: Path, state_id: str, address: Address, entry: int, now_seconds: int) -> None:

@@ -25,13 +25,18 @@ class Inotify:
         fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if fd < 0:
             return False
-        for directory in self._directories:
-            if libc.inotify_add_watch(fd, os.fsencode(directory), _CHANGES) < 0:
-                os.close(fd)
-                return False
         self._fd = fd
+        if not self.renew():
+            os.close(fd)
+            self._fd = -1
+            return False
         loop.add_reader(fd, self._drain)
         return True
+
+    def renew(self) -> bool:
+        """Watch the directories that are there now: one that was made again is another one."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        return self._fd < 0 or all(libc.inotify_add_watch(self._fd, os.fsencode(path), _CHANGES) >= 0 for path in self._directories)
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """End; `start` may follow."""

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from podcidr import logs
-from podcidr.agent import inotify
+from podcidr.agent import inotify, mending
 from podcidr.agent.installation import Installation, InstallationError
 from podcidr.agent.rebuild import from_cache, recover
 from podcidr.agent.service import Agent
@@ -76,7 +76,7 @@ async def _main(config: AgentConfig) -> int:
 async def _serve(config: AgentConfig) -> None:
     clock, metrics = SystemClock(), AgentMetrics()
     state = StateDir(Path(config.state_dir))
-    state.create()
+    state.prepare()
     client = KubeClient(
         AiohttpTransport(load(config.kubeconfig), user_agent=names.MANAGER_AGENT),
         clock,
@@ -115,17 +115,29 @@ async def _listen(endpoints: Endpoints, config: AgentConfig) -> None:
 
 
 async def _begin(config: AgentConfig, client: KubeClient, state: StateDir, clock: Clock, metrics: AgentMetrics) -> Agent:
-    """Take the state as it is; where `ready` is missing, begin a new one with what the runtime's cache knows."""
-    state_id = state.read_ready()
-    ready = state_id is not None
-    if state_id is None:
-        state_id = new_state_id()
-        async with state.locked():
+    """Take the state as it is; where there is none, or nothing in it tells who holds what, begin anew with the runtime's cache."""
+    async with state.locked():
+        state_id = _take(state, clock.monotonic())
+        ready = state_id is not None
+        if state_id is None:
+            state_id = new_state_id()
             (state.root / "ready").unlink(missing_ok=True)
-            found = from_cache(Path(config.cni_cache_dir))
-            recovered = recover(state, found, state_id, clock.monotonic())
+        linked = mending.restore(state)
+        recovered = 0 if ready else recover(state, from_cache(Path(config.cni_cache_dir)), state_id, clock.monotonic())
+    if linked:
+        log.warning("links between attachments/ and addresses/ were missing and are made again", links=linked)
+    if not ready:
         log.info("state dir is new or was lost: rebuilding", from_cache=recovered, cni_cache_dir=config.cni_cache_dir)
     return Agent(config, client, state, state_id, ready=ready, clock=clock, metrics=metrics)
+
+
+def _take(state: StateDir, now_seconds: float) -> str | None:
+    """The state's ID, if what it knew is still there."""
+    state_id = state.read_ready()
+    if state_id is not None and (reason := mending.lost(state, state_id, now_seconds)):
+        log.error("the state dir was lost", reason=reason, state_dir=str(state.root))
+        return None
+    return state_id
 
 
 async def _run(agent: Agent, state: StateDir) -> None:
@@ -133,6 +145,7 @@ async def _run(agent: Agent, state: StateDir) -> None:
     loop = asyncio.get_running_loop()
     directories = (state.attachments, state.pending)  # an address never comes or goes without its attachment
     watcher = inotify.Inotify(directories, agent.files_changed)
+    agent.on_directories_made = watcher.renew
     parts: list[Coroutine[Any, Any, None]] = [reflector.run() for reflector in agent.reflectors]
     parts += [agent.run(), agent.reclaim(), agent.reporter.run(), agent.events.run()]
     if not watcher.start(loop):

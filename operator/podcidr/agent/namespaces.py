@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from podcidr.agent.observed import NamespaceSeen, PoolSeen
 from podcidr.agent.statedir import StateDir
@@ -14,6 +15,7 @@ class NamespaceFiles:
     def __init__(self, state: StateDir) -> None:
         self._state = state
         self._written: dict[str, Resolution | None] = {}  # None: a file is there whose content is not ours
+        self._stamps: dict[str, int | None] = {}
         self._due: set[str] = set()  # names whose file differs from what is resolved
         self.resolved: dict[str, Resolution] = {}
 
@@ -21,7 +23,25 @@ class NamespaceFiles:
         """Learn what an earlier agent wrote."""
         for path in self._state.namespaces.iterdir():
             if not path.name.startswith("."):
-                self._written[path.name] = _read(path.read_bytes(), state_id)
+                self._learn(path, state_id)
+
+    def verify(self, state_id: str) -> bool:
+        """Look whether the files are as they were written; what is not becomes due. Returns whether any is not."""
+        before = set(self._due)
+        found = {path.name: path for path in self._state.namespaces.iterdir() if not path.name.startswith(".")}
+        for name in self._written.keys() - found.keys():
+            del self._written[name]
+            self._due.add(name)
+        for name, path in found.items():
+            if name not in self._written or self._state.stamp(path) != self._stamps.get(name):
+                self._learn(path, state_id)
+                if self._written[name] != self.resolved.get(name) or self._written[name] is None:
+                    self._due.add(name)
+        return self._due != before
+
+    def _learn(self, path: Path, state_id: str) -> None:
+        self._stamps[path.name] = self._state.stamp(path)
+        self._written[path.name] = _read(path.read_bytes(), state_id)
 
     def update(
         self,
@@ -63,6 +83,7 @@ class NamespaceFiles:
             else:
                 (self._state.namespaces / name).unlink(missing_ok=True)
                 self._written.pop(name, None)
+                self._stamps.pop(name, None)
                 self._due.discard(name)
 
     def _write(self, name: str, resolution: Resolution, state_id: str) -> None:
@@ -71,7 +92,9 @@ class NamespaceFiles:
             document["error"] = resolution.error
         elif resolution.pools is not None:
             document["pools"] = resolution.pools
-        self._state.replace(self._state.namespaces / name, document)
+        path = self._state.namespaces / name
+        self._state.replace(path, document)
+        self._stamps[name] = self._state.stamp(path)
         self._written[name] = resolution
         self._due.discard(name)
 

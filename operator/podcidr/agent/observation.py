@@ -9,7 +9,7 @@ from podcidr.agent import index, records
 from podcidr.agent.records import Address, Attachment, Directory, Mark
 from podcidr.agent.statedir import StateDir, StateDirError
 from podcidr.core.errors import PodcidrError
-from podcidr.core.prefix import Prefix
+from podcidr.core.prefix import Prefix, address_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Observation:
     cooling: Mapping[Address, int]
     marks: tuple[Mark, ...]
     stale_marks: tuple[Mark, ...]
+    loose: frozenset[str] = frozenset()  # attachments and addresses that lack each other: of a crash, of a moment, or of a loss
 
 
 class Observer:
@@ -32,29 +33,37 @@ class Observer:
         self._pending = Directory(state.pending, records.mark)
 
     def look(self, state_id: str, now_seconds: float) -> Observation:
-        """Read it all. An address counts as held by its link or by a record: unknown means used."""
+        """Read it all. An address counts as held by its link, a record or the index: unknown means used."""
         try:
             return self._look(state_id, now_seconds)
         except FileNotFoundError as error:  # a count of what is left would call every block empty
             raise StateDirError(f"--state-dir {self._state.root} was lost: {error.filename} is gone; it has to be rebuilt") from error
 
     def _look(self, state_id: str, now_seconds: float) -> Observation:
-        addresses = _names(self._state)  # first: an address that moves to another attachment meanwhile is seen twice
+        addresses = _addresses(self._state)  # first: an address that moves to another attachment meanwhile is seen twice
         attachments = self._attachments.scan()
         held: dict[Address, Prefix | None] = dict.fromkeys(addresses)
         for attachment in attachments.values():
             held |= {ip.address: ip.block for ip in attachment.ips}
+        cooling, indexed = index.cooling_and_held(self._state.index, state_id, now_seconds)
+        vanished = indexed - held.keys()  # whoever took the links and records away did not ask the pods
+        held |= dict.fromkeys(vanished)
         marks = self._pending.scan()
         live = {name for name in marks if _is_locked(self._state, name)}
         return Observation(
             attachments=attachments,
             held=held,
-            cooling={
-                address: until for address, until in index.cooling(self._state.index, state_id, now_seconds).items() if address not in held
-            },
+            cooling={address: until for address, until in cooling.items() if address not in held},
             marks=tuple(mark for name, mark in marks.items() if name in live),
             stale_marks=tuple(mark for name, mark in marks.items() if name not in live),
+            loose=self._loose(addresses, attachments) | {address_text(*address) for address in vanished},
         )
+
+    def _loose(self, addresses: Mapping[Address, int], attachments: Mapping[str, Attachment]) -> frozenset[str]:
+        inodes = self._attachments.inodes()
+        without_attachment = {address_text(*address) for address, inode in addresses.items() if inode not in inodes}
+        without_address = {key for key, one in attachments.items() if any(ip.address not in addresses for ip in one.ips)}
+        return frozenset(without_attachment | without_address)
 
     @property
     def unreadable(self) -> list[str]:
@@ -62,13 +71,15 @@ class Observer:
         return self._attachments.unreadable
 
 
-def _names(state: StateDir) -> list[Address]:
-    found = []
-    for name in os.listdir(state.addresses):  # noqa: PTH208 - names are all we want, of thousands
-        try:
-            found.append(records.address(name))
-        except PodcidrError:
-            continue
+def _addresses(state: StateDir) -> dict[Address, int]:
+    """What is linked, and to which inode."""
+    found = {}
+    with os.scandir(state.addresses) as entries:
+        for entry in entries:
+            try:
+                found[records.address(entry.name)] = entry.inode()
+            except PodcidrError:
+                continue
     return found
 
 

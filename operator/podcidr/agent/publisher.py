@@ -24,6 +24,7 @@ class Publisher:
         self._state_id = state_id
         self._metrics = metrics
         self._document: Mapping[str, Any] | None = None  # on disk
+        self._stamp: int | None = None  # of that file
         self._known: tuple[object, ...] = ()  # what the namespaces were last resolved with
         self._stale: set[str] = set()
         self.files = NamespaceFiles(state)
@@ -33,10 +34,26 @@ class Publisher:
     def load(self) -> None:
         """Learn what an earlier agent left. A corrupt file is replaced as soon as the NodeCIDR is read."""
         self.files.load(self._state_id)
+        self._learn()
+
+    def _learn(self) -> None:
+        self._stamp, self._document = self._state.stamp(self._state.allocation), None
         try:
             self._document = self._state.read_allocation()
         except Corrupt as error:
             log.error("allocation.json is corrupt; it will be replaced", error=str(error))
+
+    def verify(self) -> bool:
+        """Look whether the files are as they were written. True if the next `publish` has to write some anew."""
+        document = self._document
+        if self._state.stamp(self._state.allocation) != self._stamp:
+            self._learn()
+        if self.ready and self._state.read_ready() != self._state_id:
+            self.ready = False
+        amiss = self.files.verify(self._state_id) or self._document != document or not self.ready
+        if amiss:
+            log.warning("files of the state dir are not as they were written, and are written anew", state_dir=str(self._state.root))
+        return amiss
 
     @property
     def standing(self) -> Standing | None:
@@ -72,7 +89,7 @@ class Publisher:
         if allocation.document != self._document:
             standing = await self._state.publish(allocation.document)
             if standing == Standing(seen.uid, seen.epoch):
-                self._document = allocation.document
+                self._document, self._stamp = allocation.document, self._state.stamp(self._state.allocation)
                 self._metrics.allocation_writes.inc()
                 log.info("allocation published", epoch=seen.epoch, blocks=[str(block) for block in allocation.room])
             else:

@@ -10,6 +10,7 @@ import structlog
 
 from podcidr.agent import observed
 from podcidr.agent.arrivals import Arrivals
+from podcidr.agent.mending import Mender
 from podcidr.agent.observation import Observation, Observer
 from podcidr.agent.observed import NamespaceSeen, NodeCIDRSeen, PodSeen, PoolSeen
 from podcidr.agent.publisher import Publisher
@@ -86,6 +87,8 @@ class Agent:
         self._relisting: asyncio.Future[None] | None = None
         self._uid = ""  # confirmed by a consistent read
         self._observer = Observer(state)
+        self._mender = Mender(state, state_id)
+        self.on_directories_made: Callable[[], object] = lambda: None
         self.observation: Observation | None = None
         self.publisher = Publisher(state, config.node_name, state_id, ready=ready, metrics=metrics)
         self.arrivals = Arrivals(state, state_id)
@@ -182,20 +185,22 @@ class Agent:
                 await change_or_timeout(self._urgent, self._clock, started + GATHER_SECONDS - self._clock.monotonic())
 
     async def reclaim(self) -> None:
-        """Look for leaks, for ever. Ends when the state directory is lost: a new process has to rebuild it."""
+        """Look for leaks, and for files that are not as they were left, for ever."""
         while True:
             await self._clock.sleep(self.reclaimer.tick_seconds)
-            if not self.publisher.ready:
+            if not self.publisher.ready or self._is_amiss():
+                self._dirty.set()
                 continue
-            if self._state.read_ready() != self._state_id:
-                log.error("the state directory was lost or replaced; starting over", state_dir=str(self._state.root))
-                return
             observation = self._observer.look(self._state_id, self._clock.monotonic())
             await self.reclaimer.round(observation, self.pods.items, self._state_id)
+
+    def _is_amiss(self) -> bool:
+        return not self._state.is_ours() or bool(self._state.missing()) or self.publisher.verify()
 
     async def _round(self) -> float:
         """One round; returns after how many seconds to look again without a change."""
         try:
+            await self._restore()
             seen = await self._current()
             await self._rebuild()
             await self.publisher.publish(seen, self.pools.items, self.namespaces.items)
@@ -207,6 +212,7 @@ class Agent:
             self._failed(error)
         # Counted after the publication: no address of a Draining block can be assigned any more.
         self.observation = self._observer.look(self._state_id, self._clock.monotonic())
+        await self._mender.links(self.observation, self._clock.monotonic())
         self._count_arrivals(self.observation)
         if (report := self._count(self.observation)) is not None:
             self.reporter.offer(report)
@@ -214,6 +220,12 @@ class Agent:
             self._margin = margin(report, self.reporter.peak)
         self._watchful = report is None or bool(report.draining or self.observation.marks or self._trouble)
         return RETRY_SECONDS if self._trouble else self._next_look(report, self.observation)
+
+    async def _restore(self) -> None:
+        """Directories first: without them nothing can be written, nor counted."""
+        if await self._mender.directories(self._clock.monotonic()):
+            self.on_directories_made()
+            self.publisher.verify()
 
     async def _current(self) -> NodeCIDRSeen | None:
         """The NodeCIDR to go by. One of another uid than the file's is taken after a consistent read only."""
@@ -262,7 +274,7 @@ class Agent:
     def _next_look(self, report: Report | None, observation: Observation) -> float:
         now = self._clock.monotonic()
         waits = [self._config.resync_seconds]
-        if observation.marks or observation.stale_marks:
+        if observation.marks or observation.stale_marks or self._mender.pending(observation):
             waits.append(MARKS_SECONDS)
         if observation.cooling:
             least = 0.0 if report and report.busy else COOLING_SECONDS

@@ -46,22 +46,40 @@ class StateDir:
         self.pending = root / "pending"
         self.namespaces = root / "namespaces"
         self.index = root / "index"
+        self.allocation = root / "allocation.json"
         self._lock_fd = -1
         self._agent_fd = -1
         self._ours = asyncio.Lock()  # a flock does not exclude another task of the same process
 
-    def create(self) -> None:
-        """Make what is missing, for root's eyes only: records name pods."""
+    def prepare(self) -> None:
+        """Make the directory and its locks, for root's eyes only. What is in it is the business of who holds `agent.lock`."""
         try:
-            for directory in (self.root, *(self.root / name for name in _DIRECTORIES)):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock_fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._agent_fd = os.open(self.root / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock_fd = _open_lock(self.root / "lock")
+            self._agent_fd = _open_lock(self.root / "agent.lock")
         except OSError as error:
             raise StateDirError(
                 f"--state-dir {self.root}: {error.strerror} ({error.filename}); "
                 "name a directory that this user can create and write, such as /run/podcidr"
             ) from error
+
+    def make_directories(self) -> None:
+        """Make those that are missing: records name pods, so for root's eyes only."""
+        for name in _DIRECTORIES:
+            (self.root / name).mkdir(mode=0o700, exist_ok=True)
+
+    def create(self) -> None:
+        """Both, for a directory that is new."""
+        self.prepare()
+        self.make_directories()
+
+    def missing(self) -> list[str]:
+        """The directories that are not there."""
+        return [name for name in _DIRECTORIES if not (self.root / name).is_dir()]
+
+    def is_ours(self) -> bool:
+        """Whether the lock that we hold is still the one that another agent would find."""
+        return _is_at(self._agent_fd, self.root / "agent.lock")
 
     def try_agent_lock(self) -> bool:
         """Become the one agent of this directory, for life; False while another is."""
@@ -71,12 +89,19 @@ class StateDir:
     async def locked(self) -> AsyncGenerator[None, None]:
         """Hold the plugin's lock. The kernel queues us among the plugins, in a thread: the loop goes on."""
         async with self._ours:
-            if not _try_lock(self._lock_fd):
-                await asyncio.to_thread(fcntl.flock, self._lock_fd, fcntl.LOCK_EX)
+            await self._lock()
+            while not _is_at(self._lock_fd, self.root / "lock"):  # removed by hand: plugins use, or make, another one
+                os.close(self._lock_fd)
+                self._lock_fd = _open_lock(self.root / "lock")
+                await self._lock()
             try:
                 yield
             finally:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    async def _lock(self) -> None:
+        if not _try_lock(self._lock_fd):
+            await asyncio.to_thread(fcntl.flock, self._lock_fd, fcntl.LOCK_EX)
 
     def close(self) -> None:
         """Give back both locks."""
@@ -111,7 +136,7 @@ class StateDir:
         if document is None:
             return None
         if not isinstance(document.get("uid"), str) or not isinstance(document.get("epoch"), int):
-            raise Corrupt(f"{self.root / 'allocation.json'}: no uid and epoch in it")
+            raise Corrupt(f"{self.allocation}: no uid and epoch in it")
         return document
 
     async def publish(self, document: Mapping[str, Any]) -> Standing:
@@ -123,7 +148,7 @@ class StateDir:
             standing = self._standing()
             if standing and standing.uid == document["uid"] and standing.epoch > document["epoch"]:
                 return standing
-            self.replace(self.root / "allocation.json", document)
+            self.replace(self.allocation, document)
         return Standing(document["uid"], document["epoch"])
 
     def replace(self, path: Path, document: Mapping[str, Any]) -> None:
@@ -133,9 +158,17 @@ class StateDir:
             with open(temporary, "w", encoding="utf-8", opener=_private) as file:
                 file.write(_encode(document))
             temporary.replace(path)
-        except OSError:
+        except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise
+            raise OSError(error.errno, error.strerror, str(path)) from error  # a write tells no name
+
+    def stamp(self, path: Path) -> int | None:
+        """Tells two states of a file apart; None if there is none."""
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return None
+        return hash((stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
     def _standing(self) -> Standing | None:
         try:
@@ -161,6 +194,17 @@ def new_state_id() -> str:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(fd: int) -> bool:

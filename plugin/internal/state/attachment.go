@@ -97,7 +97,7 @@ func (d Dir) Assign(a *Attachment, index *Index) (netip.Addr, error) {
 		if err == unix.EEXIST {
 			return netip.Addr{}, ErrAttached
 		}
-		return netip.Addr{}, fault.IO("linking", d.attachmentPath(key), err)
+		return netip.Addr{}, d.ioError("linking", d.attachmentPath(key), err)
 	}
 	if address, err := d.claim(fresh, a.IPs); err != nil {
 		_ = unix.Unlink(d.attachmentPath(key))
@@ -122,7 +122,7 @@ func (d Dir) claim(file string, ips []Held) (netip.Addr, error) {
 		if err == unix.EEXIST {
 			return held.Address, ErrHeld
 		}
-		return held.Address, fault.IO("linking", d.addressPath(held.Address), err)
+		return held.Address, d.ioError("linking", d.addressPath(held.Address), err)
 	}
 	return netip.Addr{}, nil
 }

@@ -127,6 +127,16 @@ func (c *cached) read() (data []byte, changed bool, err error) {
 	return data, true, nil
 }
 
+// ioError tells a directory that somebody removed from a file system in trouble: the agent makes it again, with all that is held.
+func (d Dir) ioError(step, path string, err error) error {
+	directory := path[:strings.LastIndexByte(path, '/')]
+	var stat unix.Stat_t
+	if !missing(err) || unix.Stat(directory, &stat) == nil {
+		return fault.IO(step, path, err)
+	}
+	return notReady(fault.TryAgainLater, "%s is gone: the podcidr agent of this node makes it again within seconds, see that it runs there", directory)
+}
+
 func missing(err error) bool { return err == unix.ENOENT || err == unix.ENOTDIR }
 
 // decode parses a state file and lets read take from it; errors name file and position.

@@ -15,7 +15,7 @@ import (
 func (d Dir) BuildIndex(stateID string, blocks []netip.Prefix, old *Index) (*Index, error) {
 	held, err := d.heldAddresses()
 	if err != nil {
-		return nil, fault.IO("reading", d.path("addresses"), err)
+		return nil, err
 	}
 	now := Now()
 	rows := layOut(keptBlocks(blocks, old, held, now))
@@ -47,15 +47,53 @@ func (d Dir) publishIndex(data []byte) error {
 	return unix.Rename(fresh, d.path("index"))
 }
 
+// heldAddresses lists addresses/, once the attachments that have no link there at all have theirs again. Of a crash they would need none;
+// but where the links were removed by hand, running pods hold what they list.
 func (d Dir) heldAddresses() ([]netip.Addr, error) {
-	found, err := names(d.path("addresses"))
-	held := make([]netip.Addr, 0, len(found))
-	for _, name := range found {
-		if address, err := netip.ParseAddr(name); err == nil {
+	found, err := entries(d.path("addresses"))
+	held, linked := make([]netip.Addr, 0, len(found)), make(map[uint64]bool, len(found))
+	for _, one := range found {
+		linked[one.inode] = true
+		if address, err := netip.ParseAddr(one.name); err == nil {
 			held = append(held, address)
 		}
 	}
-	return held, err
+	if err != nil {
+		return held, d.ioError("reading", d.path("addresses")+"/", err)
+	}
+	attachments, err := entries(d.path("attachments"))
+	if err != nil {
+		return held, d.ioError("reading", d.path("attachments")+"/", err)
+	}
+	for _, one := range attachments {
+		if linked[one.inode] {
+			continue
+		}
+		again, err := d.relink(one.name)
+		held = append(held, again...)
+		if err != nil {
+			return held, err
+		}
+	}
+	return held, nil
+}
+
+// relink gives an attachment the addresses that it lists and nobody holds; one that can't be read tells of none.
+func (d Dir) relink(key string) (held []netip.Addr, err error) {
+	record, err := d.ReadAttachment(key)
+	if record == nil || err != nil {
+		return nil, nil
+	}
+	for _, ip := range record.IPs {
+		switch err := unix.Link(d.attachmentPath(key), d.addressPath(ip.Address)); err {
+		case nil:
+			held = append(held, ip.Address)
+		case unix.EEXIST:
+		default:
+			return held, d.ioError("linking", d.addressPath(ip.Address), err)
+		}
+	}
+	return held, nil
 }
 
 // keptBlocks gives the rows of the new file, ascending. The asked ones win over old ones that overlap them.

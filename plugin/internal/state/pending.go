@@ -49,7 +49,7 @@ func (m *Mark) Put(pools, families []string) error {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return fault.IO("placing", m.path(), err)
+		return m.dir.ioError("placing", m.path(), err)
 	}
 	if m.fd >= 0 {
 		unix.Close(m.fd)

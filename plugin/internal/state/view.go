@@ -3,6 +3,8 @@ package state
 import (
 	"errors"
 
+	"golang.org/x/sys/unix"
+
 	"podcidr.io/plugin/internal/fault"
 	"podcidr.io/plugin/internal/jsontext"
 )
@@ -40,6 +42,13 @@ func notReady(code uint, format string, args ...any) error {
 
 // NoDirError says for a verb's code that there is no agent's directory.
 func (d Dir) NoDirError(code uint) error {
+	var stat unix.Stat_t
+	if unix.Stat(string(d), &stat) == nil && stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if code == fault.TryAgainLater { // which no later try would mend
+			code = fault.InvalidConfig
+		}
+		return fault.New(code, "ipam.stateDir: %s is no directory; name the one that the podcidr agent of this node uses (--state-dir)", d)
+	}
 	return notReady(code, "ipam.stateDir: %s has no file \"ready\": the podcidr agent of this node, which creates the directory, has not prepared it yet, or uses another one (--state-dir)", d)
 }
 

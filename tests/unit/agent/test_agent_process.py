@@ -4,6 +4,7 @@ import copy
 import http.client
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -22,7 +23,7 @@ from tests.cluster.program import COMPILED, ROOT
 pytestmark = pytest.mark.cluster
 
 SYSTEM = "podcidr-system"
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 30.0
 API = "/apis/podcidr.io/v1alpha1"
 Object = dict[str, Any]
 
@@ -252,6 +253,76 @@ def test_a_corrupt_file_is_replaced(node: NodeUnderTest) -> None:
     node.start()
     until(lambda: '"epoch":2' in (node.state / "allocation.json").read_text())
     assert "allocation.json is corrupt; it will be replaced" in node.log()
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 20)
+
+
+DAMAGES: list[tuple[Callable[[Path], None], str]] = [
+    (os.unlink, "allocation.json"),
+    (truncate, "allocation.json"),
+    (os.unlink, "namespaces/default"),
+    (truncate, "namespaces/default"),
+    (shutil.rmtree, "namespaces"),
+    (os.unlink, "ready"),
+    (truncate, "ready"),
+    (shutil.rmtree, "addresses"),
+    (shutil.rmtree, "attachments"),
+    (shutil.rmtree, "pending"),
+    (os.unlink, "lock"),
+]
+
+
+def test_what_is_taken_away_under_a_running_agent_comes_back(node: NodeUnderTest) -> None:
+    node.start("--reclaim-grace-seconds", "0")
+    node.spec(2, node.block(3))
+    node.reported(observedEpoch=2)
+
+    def added(container: str) -> str | None:
+        code, result = node.cni("ADD", container)
+        return str(result["ips"][0]["address"]) if code == 0 else None
+
+    given = [until(lambda: added("first"))]
+    for damage, name in DAMAGES:
+        damage(path := node.state / name)
+        whole = until_mended(path)
+        assert whole, f"{damage.__name__} {name}: {node.log()}"
+        container = f"after-{len(given)}"
+        given.append(until(lambda container=container: added(container)))  # type: ignore[misc]
+        assert len({*given}) == len(given), f"an address of a running pod was given again after {damage.__name__} {name}"
+    node.reported(inUse=len(given))
+    assert len(list((node.state / "addresses").iterdir())) == len(list((node.state / "attachments").iterdir())) == len(given)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(node.cni, "ADD", "waits", namespace="unheard-of", wait=5.0)
+        node.reported(pending=1)  # of a mark in a directory that was made again
+        assert waiting.result()[1]["code"] == 11
+    assert "Traceback" not in node.log()
+
+
+def until_mended(path: Path) -> bool:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        if path.name == "lock" or path.is_dir() or (path.exists() and path.stat().st_size > 20):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_addresses_lost_while_no_agent_runs_stay_held(node: NodeUnderTest) -> None:
+    node.start()
+    node.spec(2, node.block(3))
+    node.reported(observedEpoch=2)
+    given = [node.cni("ADD", f"web-{number}")[1]["ips"][0]["address"] for number in range(3)]
+    assert node.stop() == 0
+    (node.state / "index").unlink()
+    shutil.rmtree(node.state / "addresses")
+    assert node.cni("ADD", "early")[1]["code"] == 11
+    node.start()
+    code, result = node.cni("ADD", "new")
+    assert code == 0, result
+    assert result["ips"][0]["address"] not in given
+    node.reported(inUse=4)
 
 
 def test_a_lost_state_dir_is_rebuilt_from_what_runs(node: NodeUnderTest) -> None:

@@ -53,8 +53,9 @@ def test_look(state: StateDir) -> None:
     assert list(seen.attachments) == [key]
     assert set(seen.held) == {address("10.64.3.1"), address("10.64.3.2")}
     assert seen.cooling == {address("10.64.3.4"): 200}, "what is over, or held, does not cool"
-    (state.attachments / key).unlink()
+    index.write(state.index, "s", address("10.64.3.1"), index.FREE, 100)
     (state.addresses / "10.64.3.1").unlink()
+    (state.attachments / key).unlink()
     assert set(observer.look("s", 100.0).held) == {address("10.64.3.2")}
 
 
