@@ -189,7 +189,7 @@ class Agent:
         while True:
             await self._clock.sleep(self.reclaimer.tick_seconds)
             if not self.publisher.ready or self._is_amiss():
-                self._dirty.set()
+                self._touch()
                 continue
             observation = self._observer.look(self._state_id, self._clock.monotonic())
             await self.reclaimer.round(observation, self.pods.items, self._state_id)
