@@ -152,6 +152,14 @@ def test_pools_are_tried_in_order_and_each_refusal_is_named(world: World, capsys
     assert any(line.startswith("2. pool default: the node holds 1 block of it, 0 of") for line in because)
 
 
+def test_a_node_at_its_cap(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(world, "n1", 1, used=16)
+    world["ippools"] = [pool("default", "10.64.0.0/24", scaling={"maxBlocksPerNode": 1})]
+    world["pods"].append(waiting())
+    because = explained(capsys, "pod", "default/w")["because"]
+    assert any("the node holds as many blocks as it may (maxBlocksPerNode" in line for line in because)
+
+
 def test_a_node_without_nodecidr(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world["nodes"].append(node("n3"))
     world["pods"].append(waiting(node_name="n3"))

@@ -95,6 +95,10 @@ class TestMissed:
     def test_a_release_nobody_wrote(self) -> None:
         assert missed([record(7, "claimed")], row(7, released=8), at(9)) == [record(8, "released", reason="found in the ledger")]
 
+    def test_a_claim_and_its_release(self) -> None:
+        found = missed([record(5, "freed", prefix="10.0.0.16/28")], row(7, released=8), at(9))
+        assert [(one.what, one.at) for one in found] == [("claimed", at(7)), ("released", at(8))]
+
     def test_one_that_went(self) -> None:
         assert [(one.what, one.at) for one in missed([record(7, "released")], {}, at(9))] == [("freed", at(9))]
         assert missed([record(7, "freed")], {}, at(9)) == []
