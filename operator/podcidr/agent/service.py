@@ -160,7 +160,11 @@ class Agent:
 
     def files_changed(self) -> None:
         """The plugin did something. An ADD that has to wait says so by a mark; the rest may be gathered."""
-        self._touch(urgent=bool(os.listdir(self._state.pending)))  # noqa: PTH208 - at every change: as cheap as can be
+        try:
+            urgent = bool(os.listdir(self._state.pending))  # noqa: PTH208 - at every change: as cheap as can be
+        except FileNotFoundError:  # the directory was lost: the next look finds out, soon
+            urgent = True
+        self._touch(urgent=urgent)
 
     def _touch(self, *, urgent: bool = True) -> None:
         self._dirty.set()
