@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -14,6 +16,23 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 Probe = Callable[[], str | None]
 
 _POLL_SECONDS = 0.05
+
+
+def check_ready_file(program: str, name: str | None) -> bool:
+    """Say at the start, not when it is due, that the ready file can't be written: who waits for it would wait for ever."""
+    try:
+        if name:
+            if Path(name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, "is a directory")
+            with NamedTemporaryFile("w", dir=Path(name).parent, prefix=f".{Path(name).name}."):
+                return True
+    except OSError as error:
+        print(
+            f"{program}: --ready-file {name}: {error.strerror}; name a file in a directory that exists and that this user can write",
+            file=sys.stderr,
+        )
+        return False
+    return True
 
 
 class Endpoints:

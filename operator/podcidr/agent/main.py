@@ -17,7 +17,7 @@ from podcidr.agent.service import Agent
 from podcidr.agent.statedir import StateDir, StateDirError, become_the_agent, new_state_id
 from podcidr.api import names
 from podcidr.config import AgentConfig, parse_agent
-from podcidr.endpoints import Endpoints
+from podcidr.endpoints import Endpoints, check_ready_file
 from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import Clock, SystemClock
 from podcidr.kube.credentials import CredentialsError, load
@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         if config.install_cni or config.uninstall_cni:
             return _install(config)
+        if not check_ready_file("podcidr agent", config.ready_file):
+            return 2
         return asyncio.run(_main(config))
     except (InstallationError, StateDirError, CredentialsError, Lost) as error:
         log.error("the agent can't go on", error=str(error))

@@ -88,6 +88,7 @@ class Node:
     pods: Collection[PodSeen]
     observation: Observation
     bursts: Mapping[Pools, int]
+    trouble: str | None = None  # why the plugin may not have what it needs
 
 
 def count(node: Node) -> Report:
@@ -238,7 +239,9 @@ def _demand(node: Node, waiting: list[Pools]) -> dict[tuple[Pools, Family], tupl
 def _conditions(node: Node) -> dict[str, tuple[bool, str, str]]:
     """Type → (holds, reason, message)."""
     published, marks = node.published, len(node.observation.marks)
-    if published.room:
+    if node.trouble:
+        ready = False, names.REASON_STATE_DIR_NOT_WRITTEN, node.trouble
+    elif published.room:
         ready = True, names.REASON_BLOCKS_PUBLISHED, f"{len(published.room)} blocks are published to the plugin"
     elif published.problems:
         ready = False, names.REASON_POOL_NOT_SEEN, "no block can be published yet"

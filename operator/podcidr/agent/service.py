@@ -20,7 +20,7 @@ from podcidr.agent.records import Attachment
 from podcidr.agent.report import Node, Pools, Report, count, pools_of
 from podcidr.agent.reporter import Reporter, margin
 from podcidr.agent.statedir import StateDir
-from podcidr.agent.waiting import change_or_timeout
+from podcidr.agent.waiting import Absence, change_or_timeout
 from podcidr.api import names
 from podcidr.config import AgentConfig
 from podcidr.core.prefix import Family, address_text
@@ -88,6 +88,7 @@ class Agent:
         self._uid = ""  # confirmed by a consistent read
         self._observer = Observer(state)
         self._mender = Mender(state, state_id)
+        self._absence = Absence(config.node_name)
         self.on_directories_made: Callable[[], object] = lambda: None
         self.observation: Observation | None = None
         self.publisher = Publisher(state, config.node_name, state_id, ready=ready, metrics=metrics)
@@ -206,6 +207,7 @@ class Agent:
         try:
             await self._restore()
             seen = await self._current()
+            self._absence.look(present=seen is not None, now_seconds=self._clock.monotonic())
             await self._rebuild()
             await self.publisher.publish(seen, self.pools.items, self.namespaces.items)
             self._trouble = None
@@ -272,12 +274,13 @@ class Agent:
                 pods=tuple(self.pods.items.values()),
                 observation=observation,
                 bursts=self.arrivals.values,
+                trouble=self._trouble,
             )
         )
 
     def _next_look(self, report: Report | None, observation: Observation) -> float:
         now = self._clock.monotonic()
-        waits = [self._config.resync_seconds]
+        waits = [self._config.resync_seconds, self._absence.due_seconds(now)]
         if observation.marks or observation.stale_marks or self._mender.pending(observation):
             waits.append(MARKS_SECONDS)
         if observation.cooling:
@@ -329,7 +332,7 @@ class Agent:
         self._touch()
 
     def _failed(self, error: OSError) -> None:
-        message = f"{error.strerror} ({error.filename}): the files of --state-dir {self._state.root} stay as they were"
+        message = f"{error.strerror} ({error.filename or self._state.root}): the files of --state-dir {self._state.root} stay as they were"
         if self._trouble != message:
             log.error("state dir could not be written, will be tried again", error=message)
             self._post("Warning", names.EVENT_STATE_DIR_NOT_WRITTEN, message)

@@ -94,6 +94,7 @@ REASON_EMPTY: Final = "Empty"
 # Reasons of Ready and WaitingForAddresses
 REASON_BLOCKS_PUBLISHED: Final = "BlocksPublished"
 REASON_NO_BLOCKS: Final = "NoBlocks"
+REASON_STATE_DIR_NOT_WRITTEN: Final = "StateDirNotWritten"
 REASON_POOL_NOT_SEEN: Final = "PoolNotSeen"
 REASON_PODS_PENDING: Final = "PodsPending"
 REASON_NONE_PENDING: Final = "NonePending"

@@ -13,7 +13,7 @@ import structlog
 from podcidr import logs
 from podcidr.api import names
 from podcidr.config import OperatorConfig, parse_operator
-from podcidr.endpoints import Endpoints
+from podcidr.endpoints import Endpoints, check_ready_file
 from podcidr.handlers.pools import serve_pools
 from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import Clock, SystemClock
@@ -41,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the operator; the exit status tells whether Kubernetes should look at the logs."""
     config = parse_operator(argv)
     logs.configure(config.log_format, config.log_level)
+    if not check_ready_file("podcidr operator", config.ready_file):
+        return 2
     try:
         credentials = load(config.kubeconfig)
     except CredentialsError as error:
@@ -152,12 +154,19 @@ class Operator:
         done, _ = await asyncio.wait({lead, kopf_task, stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         graceful = stop in done
         for task in done - {stop}:
-            _log.error("ended", task=task.get_name(), error=None if task.cancelled() else repr(task.exception()))
+            _log.error("ended", task=task.get_name(), error=self._why(task))
         await self._shut_down(lead, kopf_task, tasks, graceful=graceful)
         return 0 if graceful else 1
 
     def _task(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return asyncio.create_task(work, name=name)
+
+    def _why(self, task: asyncio.Task[Any]) -> str:
+        if task.cancelled():
+            return "it was cancelled"
+        if (error := task.exception()) is not None:
+            return repr(error)
+        return self.elector.lost or "it came to its end, which it never should"
 
     async def _own_signals(self, kopf_task: asyncio.Task[Any]) -> None:
         """kopf takes SIGTERM and SIGINT for itself when it starts; ours come after, so that writes end before the Lease goes."""

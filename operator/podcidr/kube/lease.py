@@ -47,6 +47,8 @@ class Elector:
         self.leading = asyncio.Event()
         self.transitions = 0
         self.previous: LeaseHistory | None = None
+        self._reason = "it was not renewed in time (the process hung, or the API server did not answer)"
+        self.lost: str | None = None  # why it ended, in words
 
     def remaining_seconds(self) -> float:
         """Return for how long writing is safe: 2/3 of the lease, counted from before the renewal was sent.
@@ -67,6 +69,8 @@ class Elector:
             while self.remaining_seconds() > 0 and not self._released.is_set():
                 await self._pause(min(self._retry_seconds, self.remaining_seconds()))
                 await self._renew()
+            if not self._released.is_set():
+                self.lost = f"the Lease {self._namespace}/{self._name} was lost: {self._reason}; another process may lead now"
         finally:
             self._valid_until = _NEVER
             self.leading.clear()
@@ -154,7 +158,7 @@ class Elector:
                 await self._reread()
                 return
             except NotFound:
-                self._valid_until = _NEVER  # deleted: anyone may create it anew at this moment
+                self._valid_until, self._reason = _NEVER, "it was deleted"  # anyone may create it anew at this moment
                 return
             except KubeError as error:
                 _log.warning("renewal failed", lease=self._name, error=str(error), remaining_seconds=round(remaining, 1))
@@ -169,7 +173,8 @@ class Elector:
         except KubeError:
             return
         if record is None or (record.get("spec") or {}).get("holderIdentity") != self._identity:
-            self._valid_until = _NEVER
+            holder = (record or {}).get("spec", {}).get("holderIdentity") or "nobody"
+            self._valid_until, self._reason = _NEVER, f"{holder} holds it"
         else:
             self._record = record
 

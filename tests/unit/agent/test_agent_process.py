@@ -453,6 +453,17 @@ def test_a_state_dir_that_cannot_be_made_ends_the_agent(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("program", [("agent", "--node-name", "n"), ("operator",)])
+def test_a_ready_file_that_cannot_be_written_is_told_at_the_start(program: tuple[str, ...], tmp_path: Path) -> None:
+    for path in (tmp_path / "none" / "x", tmp_path):
+        command = [sys.executable, "-m", "podcidr", *program, "--listen", "127.0.0.1:0", "--ready-file", str(path)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator")}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        assert f"--ready-file {path}: " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_memory_stays_small(node: NodeUnderTest) -> None:
     """250 pods as large as real ones, 1,000 namespaces, 20 pools: at most 45 MiB at the peak."""
     for number in range(1000):

@@ -41,6 +41,7 @@ def report(
     namespaces: dict[str, Resolution] | None = None,
     bursts: dict[tuple[str, ...], int] | None = None,
     epoch: int = 7,
+    trouble: str | None = None,
 ) -> Report:
     return count(
         Node(
@@ -51,6 +52,7 @@ def report(
             pods=pods,
             observation=observation or observe(),
             bursts=bursts or {},
+            trouble=trouble,
         )
     )
 
@@ -169,6 +171,12 @@ def test_conditions_say_what_is_the_matter() -> None:
     assert waiting["WaitingForAddresses"][:2] == (True, "PodsPending")
     assert waiting["Ready"][:2] == (True, "BlocksPublished")
     assert report().conditions["WaitingForAddresses"][:2] == (False, "NonePending")
+
+
+def test_a_state_dir_that_could_not_be_written_is_not_ready() -> None:
+    """Blocks may be published, and yet no ADD succeed: `ready` or a namespace's file is missing."""
+    counted = report(trouble="No space left on device (/run/podcidr/ready)")
+    assert counted.conditions["Ready"] == (False, "StateDirNotWritten", "No space left on device (/run/podcidr/ready)")
 
 
 def test_free_is_what_an_add_could_get() -> None:

@@ -107,6 +107,15 @@ async def test_a_failed_write_leaves_the_old_file(state: StateDir, monkeypatch: 
     assert not list(state.root.glob(".*.tmp"))
 
 
+async def test_a_full_disk_names_the_file(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device")  # write(2) tells no name
+
+    monkeypatch.setattr("podcidr.agent.statedir._encode", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*/allocation\.json"):
+        await state.publish(document(8))
+
+
 @pytest.mark.parametrize("content", ['{"version": 2, "stateID": "s"}', '{"stateID": "s"}', '{"version": 1, "stateID": ""}', "{", "[]"])
 def test_a_ready_file_of_another_version_begins_a_new_state(state: StateDir, content: str) -> None:
     (state.root / "ready").write_text(content)

@@ -127,6 +127,7 @@ async def test_process_that_was_stopped_wakes_without_the_right_to_write() -> No
         await clock.advance(5)
         assert a.task.done()
         assert a.elector.remaining_seconds() == 0.0
+        assert "Lease ns/lock was lost: it was not renewed in time" in str(a.elector.lost)
 
 
 async def test_renewal_counts_from_before_its_request() -> None:
@@ -167,6 +168,7 @@ async def test_someone_else_in_the_record_ends_it_at_once() -> None:
         assert a.elector.remaining_seconds() == 0.0
         assert a.task.done()
         assert server.spec["holderIdentity"] == "usurper"
+        assert "usurper holds it" in str(a.elector.lost)
 
 
 async def test_deleted_lease_is_lost() -> None:
@@ -176,6 +178,7 @@ async def test_deleted_lease_is_lost() -> None:
         server.record = None
         await clock.advance(2.1)
         assert a.task.done()
+        assert "it was deleted" in str(a.elector.lost)
 
 
 async def test_release_lets_the_next_one_start_at_once() -> None:
