@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo demo-network test test-fast coverage simulate lint generate check-generate model bench bench-plan bench-smoke bench-agent bench-latency bench-plugin bench-scarcity bench-forecast storm plugin assets requirements clean
+.PHONY: help demo demo-network test test-fast coverage simulate faults lint generate check-generate model bench bench-plan bench-smoke bench-agent bench-latency bench-plugin bench-scarcity bench-forecast storm plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ check-generate: $(STAMP) ## fail if a generated file is not what generate writes
 
 model: ## check the models of the protocol with spin, and that each rule is needed (FULL=1: larger bounds)
 	@python3 model/check.py --level $(if $(FULL),full,quick)
+
+faults: $(STAMP) plugin assets ## kill -9, SIGSTOP, restored etcd, full disk: half an hour on real processes (ARGS=--help)
+	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m tests.faults $(ARGS)
+
 
 bench: bench-plan bench-latency bench-smoke bench-plugin bench-scarcity bench-forecast ## all benchmarks
 

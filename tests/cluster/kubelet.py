@@ -53,7 +53,7 @@ class RunningPod:
 class Cluster:
     """The machines of a control plane. On leaving, programs are killed and files and namespaces removed."""
 
-    def __init__(self, plane: ControlPlane, *, plugin: Path, concurrency: int = 64) -> None:
+    def __init__(self, plane: ControlPlane, *, plugin: Path, concurrency: int = 64, real_namespaces: bool = True) -> None:
         self.plane = plane
         self.plugin = plugin
         self.api = Api(plane)
@@ -64,13 +64,14 @@ class Cluster:
         self.add_slots = asyncio.Semaphore(concurrency)
         self.delete_slots = asyncio.Semaphore(concurrency)
         self._numbers = itertools.count(1)
+        self._real_namespaces = real_namespaces
 
     async def __aenter__(self) -> Self:
         # The state dir is on tmpfs on a real node too.
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.directory = Path(tempfile.mkdtemp(prefix="podcidr-cluster-", dir=memory))
         WATCHDOG.guard_directory(self.directory)
-        self.namespaces = NetworkNamespaces(self.directory / "netns")
+        self.namespaces = NetworkNamespaces(self.directory / "netns", real=self._real_namespaces)
         await self.api.__aenter__()
         return self
 

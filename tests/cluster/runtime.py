@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,8 @@ class Runtime:
 
     async def run(self, command: str, sandbox: Sandbox | None, configuration: dict[str, Any]) -> dict[str, Any]:
         """One run of the plugin, for any command."""
-        environment = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": str(self.plugin.parent)}
-        if sandbox is not None:
-            environment |= {
-                "CNI_CONTAINERID": sandbox.container, "CNI_NETNS": sandbox.netns, "CNI_IFNAME": INTERFACE,
-                "CNI_ARGS": ";".join(f"{key}={value}" for key, value in sandbox.arguments),
-            }  # fmt: skip
         pipe = asyncio.subprocess.PIPE
+        environment = self._environment(command, sandbox)
         process = await asyncio.create_subprocess_exec(self.plugin, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
         try:
             async with asyncio.timeout(self.limit_seconds):
@@ -90,6 +86,27 @@ class Runtime:
                 await process.wait()
             raise
         return answer(process.returncode or 0, output, complaint)
+
+    async def run_killed(self, command: str, sandbox: Sandbox, *, after_seconds: float) -> None:
+        """A run that is killed -9 on its way, wherever it then is; it may have ended before."""
+        # asyncio's own would race with its reaper here, and say so on standard error.
+        await asyncio.to_thread(self._run_killed, self._environment(command, sandbox), after_seconds)
+
+    def _run_killed(self, environment: dict[str, str], after_seconds: float) -> None:
+        configuration = json.dumps(self.configuration()).encode()
+        try:
+            subprocess.run([self.plugin], env=environment, input=configuration, capture_output=True, timeout=after_seconds, check=False)
+        except subprocess.TimeoutExpired:
+            pass  # it is dead: run() has killed it
+
+    def _environment(self, command: str, sandbox: Sandbox | None) -> dict[str, str]:
+        environment = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": str(self.plugin.parent)}
+        if sandbox is not None:
+            environment |= {
+                "CNI_CONTAINERID": sandbox.container, "CNI_NETNS": sandbox.netns, "CNI_IFNAME": INTERFACE,
+                "CNI_ARGS": ";".join(f"{key}={value}" for key, value in sandbox.arguments),
+            }  # fmt: skip
+        return environment
 
     def _cached(self, sandbox: Sandbox) -> Path:
         return self.cache / f"{NETWORK}-{sandbox.container}-{INTERFACE}"
