@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.kubelet import Cluster
 from tests.faults.record import Record, overlaps
 from tests.faults.storm import storm
@@ -20,6 +22,7 @@ def test_the_judge_sees_an_address_given_twice(tmp_path: Path) -> None:
     assert found.endswith("by b on n2")
 
 
+@pytest.mark.timeout(900)  # some 80 s on two idle cores
 async def test_every_fault_once(cluster: Cluster, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")  # shown when the test fails
