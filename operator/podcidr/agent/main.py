@@ -14,6 +14,7 @@ from podcidr.agent import inotify, mending
 from podcidr.agent.installation import Installation, InstallationError
 from podcidr.agent.rebuild import from_cache, recover
 from podcidr.agent.service import Agent
+from podcidr.agent.sole import Sole
 from podcidr.agent.statedir import StateDir, StateDirError, become_the_agent, new_state_id
 from podcidr.api import names
 from podcidr.config import AgentConfig, parse_agent
@@ -79,6 +80,7 @@ async def _serve(config: AgentConfig) -> None:
     clock, metrics = SystemClock(), AgentMetrics()
     state = StateDir(Path(config.state_dir))
     state.prepare()
+    sole = Sole()
     client = KubeClient(
         AiohttpTransport(load(config.kubeconfig), user_agent=names.MANAGER_AGENT),
         clock,
@@ -98,6 +100,7 @@ async def _serve(config: AgentConfig) -> None:
         await _listen(endpoints, config)
         await become_the_agent(state, clock, _say_waiting(state))
         agent = await _begin(config, client, state, clock, metrics)
+        agent.claim = sole.claim
         log.info("agent started", node=config.node_name, state_dir=config.state_dir, listen=endpoints.address)
         gc.freeze()  # modules stay: no need to look at them again and again
         await _run(agent, state)
@@ -106,6 +109,7 @@ async def _serve(config: AgentConfig) -> None:
             agent.arrivals.save(clock.monotonic())
         await endpoints.stop()
         await client.close()
+        sole.close()
         state.close()
 
 

@@ -89,6 +89,7 @@ class Agent:
         self._observer = Observer(state)
         self._mender = Mender(state, state_id)
         self._absence = Absence(config.node_name)
+        self.claim: Callable[[str], bool] = lambda _uid: True
         self.on_directories_made: Callable[[], object] = lambda: None
         self.observation: Observation | None = None
         self.publisher = Publisher(state, config.node_name, state_id, ready=ready, metrics=metrics)
@@ -208,6 +209,8 @@ class Agent:
             await self._restore()
             seen = await self._current()
             self._absence.look(present=seen is not None, now_seconds=self._clock.monotonic())
+            if seen is not None and not self.claim(seen.uid):
+                return self._not_alone()
             await self._rebuild()
             await self.publisher.publish(seen, self.pools.items, self.namespaces.items)
             self._trouble = None
@@ -330,6 +333,14 @@ class Agent:
         except KubeError as error:
             log.warning("NodeCIDR could not be listed", error=str(error))
         self._touch()
+
+    def _not_alone(self) -> float:
+        """Neither publish nor report: what the other one's plugin holds is not to be seen from here."""
+        message = f"another agent of node {self._config.node_name} runs on this machine with another --state-dir; end one of the two"
+        if self._trouble != message:
+            log.error(message, state_dir=str(self._state.root))
+        self._trouble = message
+        return RETRY_SECONDS
 
     def _failed(self, error: OSError) -> None:
         message = f"{error.strerror} ({error.filename or self._state.root}): the files of --state-dir {self._state.root} stay as they were"

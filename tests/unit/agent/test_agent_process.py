@@ -443,6 +443,28 @@ def test_endpoints_and_a_second_agent(node: NodeUnderTest) -> None:
     second.kill()
 
 
+def test_a_second_agent_with_another_state_dir_reports_nothing(node: NodeUnderTest) -> None:
+    """It would call every block empty."""
+    node.start()
+    node.spec(2, node.block(3))
+    node.reported(observedEpoch=2)
+    assert node.cni("ADD", "web")[0] == 0
+    node.reported(inUse=1)
+    second = copy.copy(node)
+    second.directory = node.directory / "second"
+    second.directory.mkdir()
+    second.state = second.directory / "state"
+    second.launch()
+    until(lambda: "another agent of node n1 runs on this machine with another --state-dir" in second.log())
+    node.spec(3, node.block(3))
+    assert node.reported(observedEpoch=3)["inUse"] == 1
+    assert not (second.state / "ready").exists()
+    assert not (second.state / "allocation.json").exists()
+    node.stop()
+    until((second.directory / "ready").exists)
+    second.kill()
+
+
 def test_a_state_dir_that_cannot_be_made_ends_the_agent(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     command = [sys.executable, "-m", "podcidr", "agent", "--node-name", "n", "--state-dir", str(tmp_path / "file" / "x")]
