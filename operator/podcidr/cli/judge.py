@@ -24,6 +24,8 @@ class Holder(NamedTuple):
     source: str
     label: str
     pool: str = ""
+    pod: str = ""
+    """Namespace and name; empty where a container was attached outside Kubernetes."""
 
     def rivals(self, other: "Holder") -> bool:
         """Whether both at once break invariant 1. A pod and its own attachment are two views of one thing."""
@@ -31,7 +33,12 @@ class Holder(NamedTuple):
             return self.source != other.source
         if self.source == other.source:
             return True
-        return bool(self.node and other.node and self.node != other.node)
+        return _differ(self.node, other.node) or _differ(self.pod, other.pod)
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether both are known, and not the same."""
+    return bool(one and other and one != other)
 
 
 @dataclass(frozen=True)
@@ -76,10 +83,10 @@ def _scene(reading: Reading, dirs: Sequence[StateDir]) -> _Scene:
     held: dict[Address, list[Holder]] = defaultdict(list)
     for pod in reading.pods or ():
         for address in pod.addresses if pod.node in snapshot.nodes else ():
-            held[address].append(Holder(pod.node, FROM_API, str(pod)))
+            held[address].append(Holder(pod.node, FROM_API, str(pod), pod=f"{pod.namespace}/{pod.name}"))
     for directory in dirs:
         for one in directory.attachments:
-            held[one.address].append(Holder(directory.node, directory.path, f"{one} in {directory.path}", one.pool))
+            held[one.address].append(Holder(directory.node, directory.path, f"{one} in {directory.path}", one.pool, one.pod))
     return _Scene(
         reading=reading,
         held=held,

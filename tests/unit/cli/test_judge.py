@@ -19,8 +19,8 @@ def look(world: dict[str, list[Object]], **changes: Any) -> Reading:
     return replace(found, **changes)
 
 
-def state_dir(node_name: str, *addresses: str, path: str = "", pool: str = "default") -> StateDir:
-    held = tuple(Attachment(Address(*parse_address(address)), f"default/on-{address}", pool, "c") for address in addresses)
+def state_dir(node_name: str, *addresses: str, path: str = "", pool: str = "default", pod: str = "default/a") -> StateDir:
+    held = tuple(Attachment(Address(*parse_address(address)), pod, pool, "c") for address in addresses)
     return StateDir(path or f"/state/{node_name}", node_name, held, len(held))
 
 
@@ -46,6 +46,8 @@ TWO_HOLDERS = {
     "two pods on one node": ([pod("x", "n1", "10.64.0.2")], [], [1]),
     "two pods on two nodes": ([pod("x", "n2", "10.64.0.2")], [], [1, 7]),
     "a pod and its own attachment": ([], [state_dir("n1", "10.64.0.2")], []),
+    "a pod and another pod's attachment on its node": ([], [state_dir("n1", "10.64.0.2", pod="default/z")], [1]),
+    "a pod and an attachment that names no pod": ([], [state_dir("n1", "10.64.0.2", pod="")], []),
     "a pod and an attachment on another node": ([], [state_dir("n2", "10.64.0.2")], [1, 7]),
     "two state dirs": ([], [state_dir("n1", "10.64.0.5", path="/a"), state_dir("n1", "10.64.0.5", path="/b")], [1]),
     "a state dir of nobody knows which node": ([], [state_dir("", "10.64.0.2")], []),
