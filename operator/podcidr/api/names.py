@@ -82,6 +82,7 @@ REASON_SERVICE_CIDR: Final = "ServiceCIDROverlap"
 
 # Reasons of NearExhaustion and Exhausted
 REASON_BLOCKS_FREE: Final = "BlocksFree"
+REASON_NOTHING_ACCEPTED: Final = "NothingAccepted"
 REASON_FEW_BLOCKS_FREE: Final = "FewBlocksFree"
 REASON_NO_BLOCK_FREE: Final = "NoBlockFree"
 

@@ -200,6 +200,12 @@ class Api:
             return Unreachable(f"{where} does not accept these credentials (401): log in anew, or choose others with --context NAME")
         if error.status == 403:
             return Refused(f"{where} does not let this account list {plural} (403): ask for the verb list on {plural}")
+        if not error.status:  # what the client makes of TLS trouble
+            return Unreachable(
+                f"{where}: {error.reason}; certificate-authority of this cluster in the kubeconfig has to be the API server's"
+            )
+        if error.status == 400 and self.server.startswith("http://"):
+            return Unreachable(f"{where} answered 400 to plain HTTP: write https:// in the kubeconfig's server")
         return Unreachable(f"{where} answered {error.status} {error.reason} to the list of {plural}: try again; its log says more")
 
 
@@ -259,4 +265,6 @@ def _default_kubeconfig() -> Path:
 def _wrong_kubeconfig(path: str, context: str | None, error: Exception) -> str:
     if context and context in str(error):
         return f"--context: {context!r}: {path} has no context of this name; kubectl config get-contexts lists them"
+    if not isinstance(error, KeyError) and type(error).__module__ == "builtins":
+        return f"--kubeconfig: {path}: is no kubeconfig; kubectl config view --raw prints the one that kubectl uses"
     return f"--kubeconfig: {path}: not usable: {error or type(error).__name__}"

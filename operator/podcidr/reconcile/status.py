@@ -106,7 +106,8 @@ def _accepted(view: PoolView) -> dict[str, Any]:
     if warnings:
         reason = names.REASON_SERVICE_CIDR if view.services else names.REASON_ADDRESSES_IN_USE
         return _condition(names.CONDITION_ACCEPTED, True, reason, "; ".join(warnings))
-    return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ACCEPTED, "all CIDRs are in use")
+    message = "all CIDRs are in use until the pool, being deleted, is empty" if view.pool.deleting else "all CIDRs are in use"
+    return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ACCEPTED, message)
 
 
 def _some(nodes: tuple[str, ...]) -> str:
@@ -118,9 +119,13 @@ def _exhaustion(view: PoolView) -> Iterable[dict[str, Any]]:
     """By the fullest family: a pod needs an address of each."""
     full = [family for family, usage in view.usage.items() if usage.blocks_total and not usage.blocks_free]
     near = [family for family, usage in view.usage.items() if usage.claimed_percent >= NEAR_EXHAUSTION_PERCENT]
-    remedy = "append a CIDR to the pool, or lower maxFreeAddresses"
+    if not view.accepted:
+        for kind in (names.CONDITION_NEAR_EXHAUSTION, names.CONDITION_EXHAUSTED):
+            yield _condition(kind, False, names.REASON_NOTHING_ACCEPTED, "no CIDR of the pool is in use")
+        return
+    remedy = "append a CIDR to the pool, or lower maxFreeAddresses" if view.claimed else "append a CIDR to the pool, or reserve less of it"
     if near:
-        message = f"{', '.join(near)}: at least {NEAR_EXHAUSTION_PERCENT} % of the blocks are claimed{_pace(view, full)}; {remedy}"
+        message = f"{', '.join(near)}: at most {100 - NEAR_EXHAUSTION_PERCENT} % of the blocks are free{_pace(view, full)}; {remedy}"
         yield _condition(names.CONDITION_NEAR_EXHAUSTION, True, names.REASON_FEW_BLOCKS_FREE, message)
     else:
         yield _condition(names.CONDITION_NEAR_EXHAUSTION, False, names.REASON_BLOCKS_FREE, "enough blocks are free")

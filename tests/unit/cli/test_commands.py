@@ -153,6 +153,12 @@ def test_check_without_leave_to_list_pods(world: World, monkeypatch: pytest.Monk
     assert out.splitlines()[-1].endswith("; not checked: 1)")
 
 
+def test_a_file_that_is_no_kubeconfig(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes").write_text("root:x:0:0")
+    assert main(["--kubeconfig", str(tmp_path / "notes"), "show"]) == 2
+    assert "is no kubeconfig; kubectl config view --raw prints the one that kubectl uses" in capsys.readouterr().err
+
+
 def test_plan_says_what_and_why(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world["nodes"].append(node("n3"))
     found = document(capsys, "plan", "--dry-run")

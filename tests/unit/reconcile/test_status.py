@@ -41,6 +41,16 @@ def test_refused_cidrs_name_both_pools_and_the_remedy() -> None:
     assert accepted["message"] == "CIDR 10.64.0.0/24 overlaps 10.64.0.0/16 of IPPool old; remove it here or there"
 
 
+def test_a_pool_without_an_accepted_cidr_says_nothing_of_free_blocks() -> None:
+    status = pool_status(replace(view(), accepted=()), {}, "T")
+    assert {condition(status, kind)["reason"] for kind in ("Exhausted", "NearExhaustion")} == {"NothingAccepted"}
+
+
+def test_a_pool_reserved_as_a_whole_is_told_to_reserve_less() -> None:
+    status = pool_status(view(usage=PoolUsage(blocks_total=1, blocks_reserved=1)), {}, "T")
+    assert condition(status, "NearExhaustion")["message"].endswith("reserve less of it")
+
+
 def test_import_pending_names_at_most_five_nodes() -> None:
     nodes = tuple(f"n{number}" for number in range(9))
     accepted = condition(pool_status(view(waiting=(CIDR,), waiting_for=nodes), {}, "T"), "Accepted")
