@@ -147,6 +147,29 @@ async def _ambush(world: World, rng: random.Random, replica: Replica, strike: Ca
     return False
 
 
+async def enter_held_back(world: World, rng: random.Random) -> bool:
+    """A leader's patch of a list stays on its way, perhaps while the leader dies and nobody needs the block any more."""
+    replica = _leader_or_any(world, rng)
+    if replica is None or replica.process is None or not replica.leads:
+        return False
+    replica.hold_back_seconds = rng.uniform(8.0, 60.0)
+    before = {pod["metadata"]["name"] for pod in world.api.values("pods")}
+    for _ in range(3):
+        _disturb(world, rng)
+    for _ in range(30):
+        await asyncio.sleep(0.5)
+        if replica.hold_back_seconds is None:
+            break
+    done, replica.hold_back_seconds = replica.hold_back_seconds is None, None
+    for pod in world.api.values("pods"):
+        meta = pod["metadata"]
+        if meta["name"] not in before and meta["namespace"] == "default" and "deletionTimestamp" not in meta:
+            world.delete_pod(f"default/{meta['name']}")
+    if done and rng.random() < 0.5:
+        replica.process.kill()
+    return done
+
+
 async def operator_stopped(world: World, rng: random.Random) -> bool:
     """Gracefully, as in a rolling update."""
     replica = _leader_or_any(world, rng)
@@ -419,6 +442,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "agent-cut-off": (2, agent_cut_off),
     "operator-killed": (2, operator_killed),
     "operator-crashed": (5, operator_crashed),
+    "enter-held-back": (3, enter_held_back),
     "operator-stopped": (1, operator_stopped),
     "leader-hangs": (4, leader_hangs),
     "operator-clock-set": (1, operator_clock_set),

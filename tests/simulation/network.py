@@ -91,15 +91,14 @@ class Network:
 class SimulatedTransport:
     """A process's way to one of the replicas."""
 
-    def __init__(self, network: Network, process: Process, replica: int, on_send: Callable[[str, str], None] | None = None) -> None:
+    def __init__(self, network: Network, process: Process, replica: int, on_send: Callable[[str, str], float | None] | None = None) -> None:
         self._net, self._process, self._replica, self._on_send = network, process, replica, on_send
 
     async def request(self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float) -> Reply:
         """Send once; the answer may never come, and what it did may come later than that."""
-        if self._on_send is not None:
-            self._on_send(method, path)
+        held_back = self._on_send(method, path) if self._on_send is not None else None
         answer: asyncio.Future[Reply] = self._net.loop.create_future()
-        _Exchange(self._net, self._process, answer, method, path, body, content_type).send(timeout_seconds)
+        _Exchange(self._net, self._process, answer, method, path, body, content_type).send(timeout_seconds, held_back)
         return await answer
 
     async def stream(self, path: str, *, timeout_seconds: float, idle_seconds: float) -> AsyncGenerator[bytes, None]:
@@ -131,10 +130,12 @@ class _Exchange:
     body: bytes | None
     content_type: str | None
 
-    def send(self, timeout_seconds: float) -> None:
+    def send(self, timeout_seconds: float, held_back: float | None = None) -> None:
         net, kind = self.net, self.net.pick_fault(writes=self.method != "GET")
         there: float | None = net.delay()
-        if self.process.name in net.cut_off or kind == "timeout":
+        if held_back is not None:
+            kind, there = None, held_back
+        elif self.process.name in net.cut_off or kind == "timeout":
             there = None
         elif kind == "write-delayed-past-its-timeout":
             there = timeout_seconds * net.rng.uniform(1.0, 4.0)

@@ -72,6 +72,8 @@ class Replica:
         self._lease_seconds = lease_seconds
         self._skew = wall_skew_seconds
         self._starts = 0
+        self.hold_back_seconds: float | None = None
+        """The next patch of a NodeCIDR arrives so late."""
         self._writes_left = 0
         self._strike: Callable[[Process], None] | None = None
         self.rate = rng.choice((1.0, 1.0, rng.uniform(0.9, 1.1)))
@@ -95,9 +97,13 @@ class Replica:
         process = self.process = Process(self._net.loop, self.name)
         clock = SimulatedClock(self._net.loop, random.Random(self._rng.random()), rate=self.rate, wall_skew_seconds=self._skew)
 
-        def sending(method: str, path: str) -> None:
+        def sending(method: str, path: str) -> float | None:
             self._spring(process, method, path)
             self._look_whether_it_may_write(config.identity, method, path)
+            seconds = None
+            if method == "PATCH" and "/nodecidrs/" in path:
+                seconds, self.hold_back_seconds = self.hold_back_seconds, None
+            return seconds
 
         config = OperatorConfig(
             listen=NOWHERE,
