@@ -127,7 +127,7 @@ def violations(podcidr: Podcidr, *words: str) -> list[Object]:
 
 
 def test_a_clean_cluster_is_clean_and_says_what_that_rests_on(planted: Planted, podcidr: Podcidr) -> None:
-    dirs = planted.state_dir("n1", web="10.64.0.2"), planted.state_dir("n2")
+    dirs = planted.state_dir("n1", **{"web-1": "10.64.0.2"}), planted.state_dir("n2")
     planted.pod("done", "n1", "10.64.0.17", phase="Succeeded")  # its address has another pod by now
     status, out, _ = podcidr("check", *(f"--state-dir={directory}" for directory in dirs))
     assert status == 0
@@ -216,7 +216,7 @@ def test_7_a_pod_outside_the_blocks_of_its_node(planted: Planted, podcidr: Podci
 
 
 def test_7_an_attachment_outside_the_blocks_of_its_node(planted: Planted, podcidr: Podcidr) -> None:
-    (found,) = violations(podcidr, f"--state-dir={planted.state_dir('n1', web='10.64.0.2', stray='10.64.9.9')}")
+    (found,) = violations(podcidr, f"--state-dir={planted.state_dir('n1', **{'web-1': '10.64.0.2'}, stray='10.64.9.9')}")
     assert found["invariant"] == 7
     assert "address 10.64.9.9 of attachment of default/stray" in found["message"]
 
