@@ -353,14 +353,14 @@ async def test_history_outlives_the_operator(cluster: Cluster, capsys: pytest.Ca
     """Written under the operator's own account; what a killed one had not written, the next one adds."""
     cluster.plane.apply(POOL)
     await cluster.create_namespace("web")
-    operator = await cluster.start_operator("--lease-seconds=2")
+    operator = await cluster.start_operator("--lease-seconds=6")
     machine = await cluster.add_machine("n1")
     agent = await machine.start_agent()
     pod = await machine.start_pod("web", "a")
     await eventually(lambda: _told(cluster, capsys, "n1", 1), "the claim to be recorded")
 
     operator.kill()  # with whatever it had not written
-    await cluster.start_operator("--lease-seconds=2")
+    await cluster.start_operator("--lease-seconds=6")
     await machine.stop_pod("web", "a")
     await machine.unregister()
     agent.kill()
