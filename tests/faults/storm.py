@@ -70,14 +70,14 @@ class Report:
         rows.append(f"{self.leaks} DELs that never came; ADDs refused and tried again: {refused}")
         rows.append(f"programs that ended by themselves and were started again: {self.ended or 'none'}")
         rows.append(f"settled {self.settled_seconds:.1f} s after the load ended; seed {self.seed}")
-        rows.append(f"addresses held by two: {len(self.overlaps)}; check: {len(self.violations)} violations")
+        rows.append(f"addresses held by two: {len(self.overlaps)}; not as it has to be at the end: {len(self.violations)}")
         return rows
 
 
 async def storm(
     cluster: Cluster, record_path: Path, *, faults: int, assignments: int, seed: int, workers: int = 12, say: Callable[[str], None] = print
 ) -> Report:
-    """At least so many faults of all kinds, and as much load as there has to be; raises when the cluster does not come to rest."""
+    """At least so many faults of all kinds, and as much load as there has to be."""
     report, chance, began = Report(seed), random.Random(seed), time.monotonic()
     cluster.plane.apply(POOL)
     await cluster.create_namespace(NAMESPACE)
@@ -113,11 +113,14 @@ async def storm(
     report.plugin_kills, report.leaks, report.refused = load.plugin_kills, load.leaks, dict(load.refused)
     report.overlaps, report.moves = overlaps(record_path), moves(record_path)
     ended = time.monotonic()
-    await eventually(lambda: at_rest(cluster), "all addresses and blocks to be free again", timeout_seconds=180)
+    try:
+        await eventually(lambda: at_rest(cluster), "all addresses and blocks to be free again", timeout_seconds=180)
+    except AssertionError as error:  # the figures of an hour are not thrown away for it
+        report.violations.append(str(error))
     report.settled_seconds = time.monotonic() - ended
     kubelet.cancel()
     report.ended = dict(breaker.ended)
-    report.violations = await asyncio.to_thread(violations, cluster)
+    report.violations += await asyncio.to_thread(violations, cluster)
     return report
 
 
