@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo demo-network test test-fast coverage simulate faults lint generate check-generate model bench bench-plan bench-smoke bench-agent bench-latency bench-plugin bench-scarcity bench-forecast storm plugin assets requirements clean
+.PHONY: help demo demo-network test test-fast coverage mutants mutants-quick simulate faults lint generate check-generate model bench bench-plan bench-smoke bench-agent bench-latency bench-plugin bench-scarcity bench-forecast storm plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ demo: $(STAMP) plugin assets ## the main job on a real API server, in two minute
 demo-network: $(STAMP) plugin assets ## pods on two nodes, attached by ptp, that reach each other (root)
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m demo.network
 
-test: $(STAMP) plugin assets lint check-generate coverage ## everything: lint, generated files, coverage, Go and Python tests
+test: $(STAMP) plugin assets lint check-generate coverage mutants-quick ## everything: lint, generated files, coverage, mutants, Go and Python tests
 	@cd plugin && go test -count=1 ./...
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m pytest -q
 
@@ -51,6 +51,12 @@ coverage: $(STAMP) ## every branch of the core is reached by its unit tests and 
 
 simulate: $(STAMP) ## operators, agents and plugin on virtual time under faults (SEEDS=1000 SEED_START=0, or SECONDS=n)
 	@$(PY) -m tests.simulation --seeds $(or $(SEEDS),1000) --start $(or $(SEED_START),0) --seconds $(or $(SECONDS),0) $(if $(MUTANT),--mutant $(MUTANT))
+
+mutants: $(STAMP) plugin assets ## deliberate bugs, each in a copy of the tree: which check kills it (ONLY=NAME, half an hour for all)
+	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m tests.mutants $(ONLY)
+
+mutants-quick: $(STAMP) ## a few of them, in a minute
+	@$(PY) -m tests.mutants --quick
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
 	@test -z "$$(ls operator/*.py 2>/dev/null)" || { echo "a .py file directly in operator/ shadows the standard module: move it into operator/podcidr"; exit 1; }

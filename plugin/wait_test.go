@@ -193,19 +193,36 @@ func TestStuckLockNamesItsHolder(t *testing.T) {
 	n.ok("STATUS", "")
 }
 
-// TestWhatWasSeenWithoutTheLockIsSeenAgain: an ADD that saw a block come and stands in line for the lock must not assign from it once the block is gone again.
-func TestWhatWasSeenWithoutTheLockIsSeenAgain(t *testing.T) {
-	n := newNode(t, one(v4(0)))
+// atTheLock gives a waiting ADD that saw a block come and now stands in line for the lock, which is ours.
+func (n *node) atTheLock() (done chan reply, unlock func()) {
+	n.t.Helper()
 	cmd := n.command("ADD", "a", waiting(1))
 	done, started := make(chan reply, 1), make(chan struct{})
-	go func() { done <- finishStarted(t, cmd, started) }()
+	go func() { done <- finishStarted(n.t, cmd, started) }()
 	<-started
 	n.awaitMark("a")
-	unlock := n.lock()
+	unlock = n.lock()
 	n.allocate(one(v4(0, "10.64.3.0/28")))
-	eventually(t, "the ADD wants the lock", func() bool { return waitsForLock(cmd.Process.Pid) })
+	eventually(n.t, "the ADD wants the lock", func() bool { return waitsForLock(cmd.Process.Pid) })
+	return done, unlock
+}
+
+// TestWhatWasSeenWithoutTheLockIsSeenAgain: it must not assign from the block once that is gone again.
+func TestWhatWasSeenWithoutTheLockIsSeenAgain(t *testing.T) {
+	n := newNode(t, one(v4(0)))
+	done, unlock := n.atTheLock()
 	n.allocate(one(v4(0)))
 	unlock()
 	(<-done).fails(t, 11, "no block on this node")
+	equal(t, n.list("addresses"), []string{})
+}
+
+// TestMarkThatWentWhileItStoodAtTheLock: a DEL had the lock just before; nobody would ever release what is assigned now.
+func TestMarkThatWentWhileItStoodAtTheLock(t *testing.T) {
+	n := newNode(t, one(v4(0)))
+	done, unlock := n.atTheLock()
+	n.must(os.Remove(n.path("pending/podnet:a:eth0")))
+	unlock()
+	(<-done).fails(t, 11, "ended this ADD while it waited")
 	equal(t, n.list("addresses"), []string{})
 }

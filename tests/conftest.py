@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubelet import Cluster
@@ -13,6 +14,9 @@ from tests.cluster.reset import reset
 from tools import assets
 
 _CLUSTER_FIXTURES = frozenset({"bare_control_plane", "control_plane", "clean_control_plane", "cluster"})
+
+# For mutants: whether a law breaks is all that is asked, not by how little.
+settings.register_profile("broken", phases=(Phase.explicit, Phase.generate))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

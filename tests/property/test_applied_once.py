@@ -31,15 +31,17 @@ POOL = {
 
 @dataclass
 class HandClock:
-    """Moved by hand; a sleep is over at once."""
+    """Moved by hand; a sleep is over at once. Each look at the wall is a second later, so that no write repeats another's stamp."""
 
     now: float = 1_000.0
+    looks: int = 0
 
     def monotonic(self) -> float:
         return self.now
 
     def wall(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now)
+        self.looks += 1
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now + self.looks)
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -138,6 +140,7 @@ happenings = st.tuples(
 async def carried_out_twice(events: list[tuple[str, str, int]], seen: Counter[str]) -> None:
     cluster = Cluster()
     await cluster.begin()
+    plans: list[tuple[Any, Any]] = []
     for event in [("time", "", 0), *events]:
         await cluster.happen(*event)
         hung = Leader(cluster.api, cluster.clock)
@@ -150,6 +153,17 @@ async def carried_out_twice(events: list[tuple[str, str, int]], seen: Counter[st
         second = await hung.applier.apply(decided.actions, snapshot)
         assert ledger(cluster.api) == after, f"{event}: {second.done} was done twice"
         seen.update(type(action).__name__ for action in first.done)
+        plans.append((snapshot, decided))
+        await woken_late(cluster, *plans[-1 - event[2] % len(plans)])
+
+
+async def woken_late(cluster: Cluster, snapshot: Any, decided: Any) -> None:
+    """What a leader writes whose plan was carried out rounds ago: it may claim, which nothing lists; it takes nothing away."""
+    before = ledger(cluster.api)
+    await Leader(cluster.api, cluster.clock).applier.apply(decided.actions, snapshot)
+    after = ledger(cluster.api)
+    assert {name: after.get(name) for name in before} == before
+    assert not [name for name in after.keys() - before.keys() if after[name]["spec"].get("blocks")]
 
 
 def test_a_plan_carried_out_twice_is_carried_out_once() -> None:

@@ -18,8 +18,10 @@ from podcidr.agent.reporter import (
     margin,
 )
 from podcidr.core.prefix import Family, parse_prefix
+from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import SystemClock
 from podcidr.metrics import AgentMetrics
+from tests.unit.kube.fakes import FakeTransport, VirtualClock, ok
 
 A, B = parse_prefix("10.64.3.0/28"), parse_prefix("10.64.3.16/28")
 KEY, GOLD = (("default",), Family.IPV4), (("gold",), Family.IPV4)
@@ -137,3 +139,15 @@ async def test_a_condition_keeps_its_time_over_a_restart_of_the_agent() -> None:
     times = [status["conditions"][0]["lastTransitionTime"] for status in (first, second, third)]
     assert times[:2] == [long_ago, long_ago]
     assert times[2] > long_ago
+
+
+async def test_a_report_tests_the_uid_that_it_was_counted_for() -> None:
+    """A merge patch, or one without the test, would land on a NodeCIDR that was made again."""
+    clock, transport = VirtualClock(), FakeTransport(lambda call: ok({"metadata": {"resourceVersion": "1"}}))
+    client = KubeClient(transport, clock)
+    sender = Reporter(client, "n1", clock=clock, metrics=AgentMetrics(), resync_seconds=RESYNC, on_foreign=lambda: None)
+    assert await sender._send(BASE)
+    (call,) = transport.calls
+    assert (call.method, call.content_type) == ("PATCH", "application/json-patch+json")
+    assert call.body[0] == {"op": "test", "path": "/metadata/uid", "value": "u1"}
+    assert call.path.endswith("/nodecidrs/n1/status")

@@ -59,6 +59,14 @@ async def test_leave_patches_then_quarantines() -> None:
     assert outcome.done == [LEAVE]
 
 
+async def test_a_claim_that_no_list_has_leaves_by_a_fence_first() -> None:
+    """The epoch is raised though nothing is taken off: a delayed Enter of that claim fits no more."""
+    bare = NodeCIDR("n1", "uid-1", 4, ("default",))
+    writes = Recorded()
+    await carry_out(writes, LEAVE, snapshot=Snapshot({"default": POOL}, {}, {"n1": bare}, {HELD.name: HELD}))
+    assert writes.calls == ["patch_nodecidr", "quarantine"]
+
+
 async def test_adopt_touches_what_is_claimed_and_creates_what_is_not() -> None:
     writes = Recorded()
     await carry_out(writes, Adopt("n1", "", B, "default", "pool-uid", 1), Adopt("n1", "", A, "default", "pool-uid", 1))

@@ -1,0 +1,27 @@
+"""All of them, and the few that every run of CI shows."""
+
+from tests.mutants.mutant import Mutant, simulation
+from tests.mutants.node import AGENT_MUTANTS, PLUGIN_MUTANTS
+from tests.mutants.planner import PLANNER
+from tests.mutants.writes import WRITES
+from tests.simulation.mutants import MUTANTS as SWITCHES
+
+RARE = frozenset({"leave-without-fence", "enter-what-another-claimed"})
+"""They take a late message in a window of seconds: of these the unit tests, and the model, are the proof."""
+SIMULATED = tuple(
+    Mutant(f"simulated:{name}", switch.__doc__ or "", "", "", "", (simulation(60, name),))
+    for name, switch in SWITCHES.items()
+    if name not in RARE
+)
+"""The simulation's own bugs, which it has to notice by itself."""
+MUTANTS = (*PLANNER, *WRITES, *AGENT_MUTANTS, *PLUGIN_MUTANTS, *SIMULATED)
+QUICK = (
+    "skip-quarantine",
+    "leave-while-in-use",
+    "leave-under-another-uid",
+    "enter-what-another-attempt-claimed",
+    "patch-without-epoch",
+    "write-after-losing-the-lease",
+    "go-back-an-epoch",
+    "draining-stays-published",
+)

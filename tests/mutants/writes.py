@@ -1,0 +1,297 @@
+"""Bugs of carrying a plan out: writes, caches, the Lease."""
+
+from tests.mutants.mutant import Mutant, law, simulation, unit
+
+RECONCILE, KUBE = "operator/podcidr/reconcile", "operator/podcidr/kube"
+WRITES = (
+    Mutant(
+        "enter-what-another-attempt-claimed",
+        "a create that is refused because the name is taken counts as done",
+        f"{RECONCILE}/apply.py",
+        """        except (AlreadyExists, Invalid, OutcomeUnknown, Unreachable) as error:
+            edit.claims.remove(claim)
+            outcome.refused.append((claim, str(error)))
+""",
+        """        except (AlreadyExists, Invalid, OutcomeUnknown, Unreachable) as error:
+            outcome.refused.append((claim, str(error)))
+""",
+        (unit("reconcile/test_apply.py"), simulation()),
+    ),
+    Mutant(
+        "leave-without-the-fence",
+        "a claim in no list is quarantined without raising the epoch first: a delayed Enter still fits",
+        f"{RECONCILE}/apply.py",
+        """            await self._writes.patch_nodecidr(edit.decided.name, operations)
+""",
+        """            if edit.actions != edit.leaves or edit.entries() != list(edit.decided.entries):
+                await self._writes.patch_nodecidr(edit.decided.name, operations)
+""",
+        (unit("reconcile/test_apply.py"), simulation(300)),
+    ),
+    Mutant(
+        "quarantine-before-the-list",
+        "the IPBlock is quarantined though the list may still have it",
+        f"{RECONCILE}/apply.py",
+        """            await self._note_unused(edit, created, outcome)
+            return
+""",
+        """            await self._note_unused(edit, created, outcome)
+            for leave in edit.leaves:
+                await self._guarded(lambda a, _o: self._quarantine(a, snapshot), leave, outcome)
+            return
+""",
+        (unit("reconcile/test_apply.py"), simulation()),
+    ),
+    Mutant(
+        "a-refusal-is-final",
+        "a claim whose Enter was refused counts as unused, though an earlier copy of the patch may have entered it",
+        f"{RECONCILE}/apply.py",
+        "for claim in edit.claims if claim.prefix not in listed}",
+        "for claim in edit.claims}",
+        (unit("reconcile/test_apply.py"), simulation()),
+    ),
+    Mutant(
+        "unknown-is-unused",
+        "a claim whose Enter got no answer needs no quarantine",
+        f"{RECONCILE}/apply.py",
+        """        except (OutcomeUnknown, Unreachable) as error:
+            outcome.refused += [(action, str(error)) for action in edit.actions]
+""",
+        """        except (OutcomeUnknown, Unreachable) as error:
+            outcome.unused |= {created[claim].uid for claim in edit.claims}
+            outcome.refused += [(action, str(error)) for action in edit.actions]
+""",
+        (unit("reconcile/test_apply.py"),),
+    ),
+    Mutant(
+        "enter-without-reading-the-pools",
+        "a block enters by the pools that the plan was made on",
+        f"{RECONCILE}/apply.py",
+        """        if created:
+            await self._drop_what_may_not_enter(batch, created, outcome)
+""",
+        "",
+        (unit("reconcile/test_apply.py"),),
+    ),
+    Mutant(
+        "patch-without-uid",
+        "a patch of a NodeCIDR fits one that was made again",
+        f"{RECONCILE}/edits.py",
+        """            {"op": "test", "path": "/metadata/uid", "value": self.decided.uid},
+""",
+        "",
+        (unit("reconcile/test_edits.py"), simulation()),
+    ),
+    Mutant(
+        "patch-without-epoch",
+        "a patch of a NodeCIDR fits a later version of its list",
+        f"{RECONCILE}/edits.py",
+        """            {"op": "test", "path": "/spec/epoch", "value": self.decided.epoch},
+""",
+        "",
+        (unit("reconcile/test_edits.py"), simulation()),
+    ),
+    Mutant(
+        "adopt-as-active",
+        "what is adopted hands out addresses at once",
+        f"{RECONCILE}/edits.py",
+        "adopt.pool_generation, draining=True)",
+        "adopt.pool_generation)",
+        (unit("reconcile/test_edits.py"), law("laws.py::TestCluster")),
+    ),
+    Mutant(
+        "adopt-without-touch",
+        "an IPBlock is adopted by reading it: another leader's decision on it still fits",
+        f"{RECONCILE}/apply.py",
+        """                await self._writes.touch_block(block)
+""",
+        """                pass
+""",
+        (
+            unit("reconcile/test_apply.py"),
+            unit("reconcile/test_leader.py"),
+        ),
+    ),
+    Mutant(
+        "touch-that-changes-nothing",
+        "the write that should raise an IPBlock's version leaves it as it is",
+        f"{RECONCILE}/writes.py",
+        '"touches": block.touches + 1}',
+        '"touches": block.touches}',
+        (unit("reconcile/test_leader.py"), simulation()),
+    ),
+    Mutant(
+        "delete-block-without-precondition",
+        "an IPBlock is deleted by its name alone",
+        f"{RECONCILE}/writes.py",
+        "await self._client.delete(IPBLOCKS, name, uid=action.uid, resource_version=str(action.resource_version))",
+        "await self._client.delete(IPBLOCKS, name)",
+        (unit("reconcile/test_leader.py"), law("applied_once.py"), simulation(300)),
+    ),
+    Mutant(
+        "quarantine-at-any-version",
+        "an IPBlock is quarantined whatever was written to it since the decision",
+        f"{RECONCILE}/writes.py",
+        """        body = {"metadata": {"resourceVersion": str(block.resource_version), "uid": block.uid}, "status": status}
+""",
+        """        body = {"metadata": {"uid": block.uid}, "status": status}
+""",
+        (unit("reconcile/test_leader.py"), law("applied_once.py"), simulation()),
+    ),
+    Mutant(
+        "delete-nodecidr-without-precondition",
+        "a NodeCIDR is let go though a block entered after the decision",
+        f"{RECONCILE}/writes.py",
+        """        body = {"metadata": {"resourceVersion": version, "uid": nodecidr.uid, "finalizers": None}}
+""",
+        """        body = {"metadata": {"finalizers": None}}
+""",
+        (unit("reconcile/test_leader.py"), law("applied_once.py"), simulation(300)),
+    ),
+    Mutant(
+        "trust-a-stale-cache-of-pools",
+        "after a claim the pools are read from the cache",
+        f"{RECONCILE}/writes.py",
+        """        await self._observed.pools.relist()
+""",
+        "",
+        (unit("reconcile/test_leader.py"), simulation(300)),
+    ),
+    Mutant(
+        "list-blocks-before-pools",
+        "the geometry rule's reads are made in the wrong order",
+        f"{RECONCILE}/observed.py",
+        """        await self.pools.relist()
+        generations =""",
+        """        await self.blocks.relist()
+        await self.pools.relist()
+        generations =""",
+        (unit("reconcile/test_leader.py"),),
+    ),
+    Mutant(
+        "claim-from-an-unread-pool",
+        "before the first claim from a pool generation nothing is read anew",
+        f"{RECONCILE}/rounds.py",
+        """        if self._relist or not generations <= self._prepared:
+""",
+        """        if self._relist:
+""",
+        (unit("reconcile/test_leader.py"), simulation()),
+    ),
+    Mutant(
+        "believe-one-watch",
+        "a broken invariant is believed without consistent reads: two watches out of step drain healthy blocks",
+        f"{RECONCILE}/rounds.py",
+        """        await self.observed.relist()
+        fresh = self._snapshot()
+""",
+        """        fresh = self._snapshot()
+""",
+        (unit("reconcile/test_leader.py"),),
+    ),
+    Mutant(
+        "lost-by-the-first-silence",
+        "a report from a node whose Node is gone does not begin its ten minutes anew",
+        f"{RECONCILE}/memory.py",
+        "if known and known.reported_at == stamp and known.since > float",
+        "if known and known.since > float",
+        (unit("reconcile/test_memory.py"), simulation()),
+    ),
+    Mutant(
+        "ledger-trusted-at-once",
+        "a suspected ledger is believed before the nodes have told what they use",
+        f"{RECONCILE}/ledger.py",
+        """        if not waiting or now - self.since >= WAIT_SECONDS:
+""",
+        """        if True:
+""",
+        (unit("reconcile/test_ledger.py"),),
+    ),
+    Mutant(
+        "old-reports-answer",
+        "a report from before the suspicion counts as an answer",
+        f"{RECONCILE}/ledger.py",
+        """        return nodecidr.uid == uid and nodecidr.known.epoch >= epoch
+""",
+        """        return nodecidr.uid == uid
+""",
+        (unit("reconcile/test_ledger.py"),),
+    ),
+    Mutant(
+        "pool-goes-before-its-blocks",
+        "a pool's finalizer goes by the cache alone",
+        f"{RECONCILE}/pools.py",
+        """        await self.observed.blocks.relist()
+        return self._count_blocks(pool)
+""",
+        """        return self._count_blocks(pool)
+""",
+        (unit("reconcile/test_leader.py"), simulation()),
+    ),
+    Mutant(
+        "write-after-losing-the-lease",
+        "the client asks nobody whether this process may still write",
+        f"{KUBE}/client.py",
+        """        if not fenced or self._fence is None:
+""",
+        """        if True:
+""",
+        (unit("kube/test_client.py"),),
+    ),
+    Mutant(
+        "lead-for-the-whole-lease",
+        "a leader writes until the moment when another may begin",
+        f"{KUBE}/lease.py",
+        """        self._writable_seconds = lease_seconds * 2 / 3
+""",
+        """        self._writable_seconds = lease_seconds
+""",
+        (unit("kube/test_lease.py"),),
+    ),
+    Mutant(
+        "renewed-when-answered",
+        "a leader counts its time from the answer, others from the request",
+        f"{KUBE}/lease.py",
+        """                return
+            self._valid_until = started + self._writable_seconds
+""",
+        """                return
+            self._valid_until = self._clock.monotonic() + self._writable_seconds
+""",
+        (unit("kube/test_lease.py"),),
+    ),
+    Mutant(
+        "go-back-a-version",
+        "a late answer puts an older object into the cache",
+        f"{KUBE}/reflector.py",
+        """        if version <= max(self._versions.get(name, -1), self._removed.get(name, -1)):
+            return
+""",
+        "",
+        (unit("kube/test_reflector.py"),),
+    ),
+    Mutant(
+        "vanished-stays",
+        "what vanished during a re-list stays in the cache",
+        f"{KUBE}/reflector.py",
+        """        for name in [n for n, held in self._versions.items() if held <= version and n not in fresh]:
+            self._remove(name, version)
+""",
+        "",
+        (unit("kube/test_reflector.py"),),
+    ),
+    Mutant(
+        "repeat-a-write-blindly",
+        "a write without an answer is sent again",
+        f"{KUBE}/client.py",
+        """        deadline = self._clock.monotonic() + timeout_seconds
+        return await self._send(verb, resource, method, path, body.encode()""",
+        """        deadline = self._clock.monotonic() + timeout_seconds
+        try:
+            return await self._send(verb, resource, method, path, body.encode(), content_type, deadline, fenced=True)
+        except OutcomeUnknown:
+            pass
+        return await self._send(verb, resource, method, path, body.encode()""",
+        (unit("kube/test_client.py"),),
+    ),
+)
