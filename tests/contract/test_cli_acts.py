@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from podcidr.cli.main import main
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import ApiError, ControlPlane
 from tests.cluster.kubelet import Cluster, eventually
 from tests.cluster.program import ROOT
 from tests.cluster.reset import reset
@@ -86,9 +87,23 @@ def no_policies(planted: Planted) -> Iterator[None]:
     for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
         for name in (name for name in bindings if name.startswith("podcidr-")):
             planted.plane.kubectl("delete", kind, name)
+    await_leave_to_delete(planted.plane)
     yield
     reset(planted.plane)
     planted.plane.install(ROOT)
+
+
+def await_leave_to_delete(plane: ControlPlane) -> None:
+    """The API server goes on with a deleted policy until its own watch has told it."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            plane.request("DELETE", f"{APIS}/nodecidrs/n1?dryRun=All")
+            return
+        except ApiError as error:
+            if error.status != 403 or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def test_uninstall_refuses_while_anything_needs_the_records(planted: Planted, podcidr: Podcidr) -> None:
