@@ -17,8 +17,7 @@ from tests.faults.load import NAMESPACE, Load, persist
 
 LEASE_SECONDS = 2
 FLAGS = (f"--lease-seconds={LEASE_SECONDS}", "--lost-node-seconds=5")
-# A watch that begins above the version of a restored etcd never tells what happened below: only a new list does.
-AGENT_FLAGS = ("--reclaim-grace-seconds=2", "--resync-seconds=30")
+AGENT_FLAGS = ("--reclaim-grace-seconds=2",)
 _LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/podcidr-operator"
 _BACK_SECONDS = 150
 
@@ -117,7 +116,7 @@ class Faults:
         return taken_over
 
     async def restore_etcd(self) -> float:
-        """Put etcd back to how it was some seconds ago, under everything that runs."""
+        """Put etcd back to how it was some seconds ago, under everything that runs; then restart the agents, as docs/operations.md says."""
         plane = self._cluster.plane
         backup = plane.directory / "etcd.backup"
         plane.child("etcd").pause()
@@ -132,6 +131,9 @@ class Faults:
         plane.start_etcd()
         await asyncio.to_thread(plane.start_api_server)
         await self._bury_the_risen()
+        # A watch that goes on above the restored versions never tells of pods that the backup does not know.
+        for agent in self.agents.values():
+            agent.kill()
         await self._node_is_served()
         return time.monotonic() - began
 
