@@ -155,7 +155,9 @@ end:
   :: atomic { rounds > 0 -> rounds--; watch() };
      prepare();
      keep();
-     prepare();                        /* again, if something came meanwhile */
+#ifndef LATE_EVENT
+     prepare();                        /* for what came meanwhile */
+#endif
      atomic {
        v[1] = false;
        if :: k_pool[me] = 0 :: k_pool[me] = 1 fi;
