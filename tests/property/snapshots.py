@@ -74,6 +74,7 @@ class Snapshots:
             scaling=scaling | {key: cap for key, cap in caps.items() if cap},
             accepted=self.odd(cidrs, cidrs[1:]),
             priority=self.one(0, 5),
+            generation=self.one(1, 2, 3),
             gateway=self.one("None", "Pool", "Block"),
             allocation=self.one("Automatic", "Automatic", "Pinned"),
             disabled=self.odd(False, True),
@@ -90,7 +91,7 @@ class Snapshots:
     def entry(self, block: Prefix) -> Entry:
         fitting = [pool for pool in self.pools if block in blocks_of(pool)]
         pool = self.one(*self.odd(fitting, self.pools))
-        return Entry(block, pool.name, self.odd(pool.uid, "old"), 1, self.one(False, False, True))
+        return Entry(block, pool.name, self.odd(pool.uid, "old"), self.one(1, 2), self.one(False, False, True))
 
     def nodecidr(self, name: str, free: list[Prefix]) -> NodeCIDR:
         taken = [free.pop() for _ in range(min(len(free), self.random.randint(0, 4)))] + self.some(self.every, self.odd(0, 2))
@@ -116,7 +117,7 @@ class Snapshots:
     def block(self, block: Prefix, node: str, quarantined: bool) -> Block:
         entry, owner = self.entry(block), self.odd(node, self.one(*NODES))
         uid = self.odd(f"{owner}-uid", "old")
-        return Block(block_name(block), f"block-{block}", block, entry.pool, entry.pool_uid, owner, uid, quarantined)
+        return Block(block_name(block), f"block-{block}", block, entry.pool, entry.pool_uid, owner, uid, quarantined, self.one(7, 8))
 
     def memory(self, blocks: list[Block]) -> dict[str, Any]:
         keys = [Key(node, pool, family) for node in NODES for pool in ("", *CIDRS) for family in Family]

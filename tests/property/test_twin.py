@@ -2,24 +2,60 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from podcidr.core.model import Snapshot
+from podcidr.core.actions import Action
+from podcidr.core.model import IDLE, Pool, Snapshot
 from podcidr.core.plan import plan
-from podcidr.core.prefix import parse_prefix
-from tests.property import build
+from podcidr.core.prefix import Family, Prefix
+from podcidr.core.usage import PoolUsage, usages
 from tests.property.snapshots import NOW, Snapshots
 from tests.property.twin import Twin
+from tests.property.twin.space import addresses, owns, span
 
 SEEDS = 1_500
 KINDS = {"Claim", "Undrain", "Drain", "Leave", "Free", "Adopt", "CreateNodeCIDR", "SetPools", "RaiseEpoch", "DeleteNodeCIDR"}
 
 
+def more(action: Action) -> list[Any]:
+    """All that it says besides its node and its reason; its block first."""
+    named = [getattr(action, each.name) for each in fields(action) if each.name not in ("node", "reason")]
+    return sorted(named, key=lambda value: not isinstance(value, Prefix))
+
+
+def usages_by_counting(snapshot: Snapshot, pool: Pool, family: Family) -> PoolUsage:
+    """Address by address, block by block."""
+    space = pool.spaces[family]
+    cidrs = [cidr for cidr in space.cidrs if cidr in pool.accepted and cidr.length <= space.block_length]
+    size = 2 ** ((32 if family == "ipv4" else 128) - space.block_length)
+    blocks = [Prefix(family, at, space.block_length) for cidr in cidrs for at in span(cidr)[::size]]
+    rows = [b for b in snapshot.blocks.values() if (b.pool, b.pool_uid, b.prefix.family) == (pool.name, pool.uid, family)]
+    listed = [(e, n.report) for n in snapshot.nodecidrs.values() for e in n.entries if n.report and n.report.uid == n.uid]
+    mine = [
+        (e.prefix, r.blocks.get(e.prefix, IDLE))
+        for e, r in listed
+        if (e.pool, e.pool_uid, e.prefix.family) == (pool.name, pool.uid, family)
+    ]
+    total, usable = sum(len(span(cidr)) for cidr in cidrs), sum(addresses(pool, block) for block in blocks)
+    return PoolUsage(
+        capacity=usable,
+        reserved=total - usable,
+        blocks_total=len(blocks),
+        blocks_reserved=sum(not addresses(pool, block) for block in blocks),
+        blocks_claimed=sum(not row.quarantined for row in rows),
+        blocks_quarantined=sum(row.quarantined for row in rows),
+        in_use=sum(use.in_use for _, use in mine),
+        cooling=sum(use.cooling for _, use in mine),
+        blocks_outside=sum(not owns(pool, row.prefix) for row in rows),
+        addresses_outside=sum(sum(use) for block, use in mine if not owns(pool, block)),
+    )
+
+
 def difference(snapshot: Snapshot, now: float) -> str | None:
     """Where planner and twin disagree."""
     real, twin = plan(snapshot, now), Twin(snapshot, now)
-    words = [(kind, node, *map(parse_prefix, block)) for kind, node, *block in build.short(real)]
+    words = [(type(action).__name__, action.node, *more(action)) for action in real.actions]
     for what, ours, theirs in [
         ("actions", Counter(words), Counter(twin.words)),
         ("targets", real.targets, twin.targets),
@@ -28,6 +64,9 @@ def difference(snapshot: Snapshot, now: float) -> str | None:
     ]:
         if ours != theirs:
             return f"{what}: the planner has {ours}, the twin {theirs}"
+    for (name, family), counted in usages(snapshot.pools, snapshot.nodecidrs, snapshot.blocks).items():
+        if counted != (by_counting := usages_by_counting(snapshot, snapshot.pools[name], family)):
+            return f"usage of {name}: counted {counted}, one by one {by_counting}"
     return None
 
 

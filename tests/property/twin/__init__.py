@@ -1,7 +1,7 @@
 """The golden twin: the planner and allocator once more (design §4), slow and obvious, for the real one to be compared with.
 
 It tries every address and every block: no index, no sorted interval, no heap, nothing kept up to date. Of the core it takes
-the values, not the logic. What it says is the kind, node and block of each action, and the numbers of the classes.
+the values, not the logic. What it says are the actions, without reasons, and the numbers of the classes.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,7 +37,7 @@ class Twin(Needs):
         return len(has.all) >= 1024 or (limit is not None and len(mine) >= limit)
 
     def best(self, pool: Pool, family: Family, held: Iterable[Entry] = ()) -> Prefix | None:
-        taken = {*self.s.services, *self.rows, *self.speced, *(p for used in self.used.values() for p in used)}
+        taken = {*self.s.services, *self.rows, *self.listed, *(p for used in self.used.values() for p in used)}
         taken |= {
             c for other in self.s.pools.values() if other is not pool for s in other.spaces.values() for c in s.cidrs if c in other.accepted
         }
@@ -69,18 +69,18 @@ class Twin(Needs):
         for e in sorted(spares, key=lambda e: (e.prefix in has.leaving, e.prefix))[:1]:
             has.spare.remove(e)
             has.leaving = [p for p in has.leaving if p != e.prefix]
-            return self.give("Undrain", has, e._replace(draining=False))
+            return self.give(has, e._replace(draining=False), "Undrain", self.s.pools[e.pool].generation)
         for pool in pools:
             if p := self.block(has, pool, family):
                 has.claimed.append(Entry(p, pool.name, pool.uid, pool.generation))
-                return self.give("Claim", has, has.claimed[-1])
+                return self.give(has, has.claimed[-1], "Claim", pool.name, pool.uid, pool.generation)
         for pool in [*pools, *c.instead] if pending and not self.s.held else []:
             if pool.usable and not self.at_cap(has, pool, family) and not self.best(pool, family):
                 self.scarce.add((pool.name, family))
         return False
 
-    def give(self, kind: str, has: Has, e: Entry) -> bool:
-        self.words.append((kind, has.name, e.prefix))
+    def give(self, has: Has, e: Entry, kind: str, *more: object) -> bool:
+        self.words.append((kind, has.name, e.prefix, *more))
         has.keep.append(e)
         for c in self.classes:
             if c.has is has and c.key.family is e.prefix.family and e.pool in [pool.name for pool in c.pools]:

@@ -34,12 +34,12 @@ class Has:
 
 
 class Life:
-    """All nodes, each lived through once. `words`: the kind, node and block of actions so far."""
+    """All nodes, each lived through once. `words`: the actions so far, without reasons."""
 
     def __init__(self, s: Snapshot, now: float) -> None:
         self.s, self.now, self.words = s, now, list[tuple[Any, ...]]()
         entries = [(n.name, e.prefix) for n in s.nodecidrs.values() for e in n.entries]
-        self.speced = {p: {name for name, q in entries if p == q} for _, p in entries}
+        self.listed = {p: {name for name, q in entries if p == q} for _, p in entries}
         self.rows = {b.prefix: b for b in s.blocks.values()}
         self.seen = {n.name: n.report for n in s.nodecidrs.values() if n.report and n.report.uid == n.uid}
         self.used = {name: {p for p, u in report.blocks.items() if any(u)} for name, report in self.seen.items()}
@@ -51,16 +51,16 @@ class Life:
 
     def violated(self) -> Iterator[Prefix]:
         """Blocks of which lists, ledger and reports say that two nodes may use them."""
-        known = {*self.speced, *self.rows}
+        known = {*self.listed, *self.rows}
         for p in known:
-            owners, row = self.speced.get(p, set()), self.rows.get(p)
+            owners, row = self.listed.get(p, set()), self.rows.get(p)
             if len(owners) > 1 or (owners and row and (row.quarantined or row.node not in owners)):
                 yield p
-            if any(p != q and touch(p, q) and (owners or q in self.speced) for q in known):
+            if any(p != q and touch(p, q) and (owners or q in self.listed) for q in known):
                 yield p
             for name, report in self.seen.items():
                 for q, usage in report.blocks.items():
-                    within = touch(p, q) and q.length >= p.length and name not in self.speced.get(q, ())
+                    within = touch(p, q) and q.length >= p.length and name not in self.listed.get(q, ())
                     if usage.in_use and within and name not in owners | ({row.node} if row else set()):
                         yield p
 
@@ -84,11 +84,11 @@ class Life:
         claims = [b for b in self.rows.values() if b.node == has.name and not b.quarantined]
         movable = [b for b in claims if b.prefix not in self.frozen]
         if has.spec is None:
-            self.words += [("CreateNodeCIDR", has.name)] if has.node else []
+            self.words += [("CreateNodeCIDR", has.name, tuple(p.name for p in self.automatic(has)))] if has.node else []
             self.words += [("Leave", has.name, b.prefix) for b in movable if self.lost(has)]
             return
-        if has.node and not has.spec.deleting and list(has.spec.pools) != [p.name for p in self.automatic(has)]:
-            self.words.append(("SetPools", has.name))
+        if has.node and not has.spec.deleting and has.spec.pools != (automatic := tuple(p.name for p in self.automatic(has))):
+            self.words.append(("SetPools", has.name, automatic))
         if has.report and has.report.epoch > has.spec.epoch:
             self.words.append(("RaiseEpoch", has.name))
         for e in has.spec.entries:
@@ -100,13 +100,13 @@ class Life:
             if self.lost(has) or (b.nodecidr_uid == has.spec.uid and b.prefix not in used):
                 self.words.append(("Leave", has.name, b.prefix))
             else:
-                self.adopt(has, b.prefix, b.pool, b.pool_uid)
+                self.adopt(has, self.entry(b.prefix, b.pool, b.pool_uid))
         for p in used - mine - self.frozen:
             row, pools = self.rows.get(p), sorted(name for name, pool in self.s.pools.items() if owns(pool, p))
             if row is None and pools:
-                self.adopt(has, p, pools[0], self.s.pools[pools[0]].uid)
+                self.adopt(has, self.entry(p, pools[0], self.s.pools[pools[0]].uid))
             elif row and row.quarantined and row.node == has.name and not self.lost(has):
-                self.adopt(has, p, row.pool, row.pool_uid)
+                self.adopt(has, self.entry(p, row.pool, row.pool_uid))
         if (has.node is None or has.spec.deleting) and not (mine or claims or has.adopts) and (self.lost(has) or not used):
             self.words.append(("DeleteNodeCIDR", has.name))
 
@@ -114,7 +114,7 @@ class Life:
         assert has.spec
         go = self.must_go(has, e.pool, e.pool_uid, e.prefix) or e.prefix in self.frozen & self.s.memory.confirmed
         if e.prefix not in self.rows and e.prefix not in self.frozen:
-            self.adopt(has, e.prefix, e.pool, e.pool_uid, was_draining=e.draining)
+            self.adopt(has, e)
         elif e.draining:
             current = has.report and has.report.epoch == has.spec.epoch
             has.leaving += [e.prefix] if self.lost(has) or (current and e.prefix not in self.used[has.name]) else []
@@ -124,15 +124,19 @@ class Life:
         else:
             has.keep.append(e)
 
-    def adopt(self, has: Has, p: Prefix, pool: str, uid: str, *, was_draining: bool = False) -> None:
-        self.words.append(("Adopt", has.name, p))
+    def entry(self, p: Prefix, pool: str, uid: str) -> Entry:
+        known = self.s.pools.get(pool)
+        return Entry(p, pool, uid, known.generation if known and known.uid == uid else 1)
+
+    def adopt(self, has: Has, e: Entry) -> None:
+        self.words.append(("Adopt", has.name, e.prefix, e.pool, e.pool_uid, e.pool_generation))
         has.adopts = True
-        has.adopted += [] if was_draining or self.must_go(has, pool, uid, p) else [Entry(p, pool, uid, 1)]
+        has.adopted += [] if e.draining or self.must_go(has, e.pool, e.pool_uid, e.prefix) else [e]
 
     def free(self) -> None:
-        barred = {*self.frozen, *self.speced, *(p for used in self.used.values() for p in used)}
+        barred = {*self.frozen, *self.listed, *(p for used in self.used.values() for p in used)}
         for row in self.rows.values() if not self.s.held else ():
             pool, since = self.s.pools.get(row.pool), self.s.memory.quarantined_since.get(row.uid)
             rested = since is not None and self.now - since >= (pool.quarantine_seconds if pool else 300)
             if row.quarantined and row.prefix not in barred and (rested or row.uid in self.s.memory.unused):
-                self.words.append(("Free", row.node, row.prefix))
+                self.words.append(("Free", row.node, row.prefix, row.uid, row.resource_version))

@@ -120,3 +120,14 @@ def test_many_pools_take_no_quadratic_time() -> None:
     begin = time.process_time()
     assert sum(map(len, accept(pools, import_pending=False).accepted.values())) == 3000
     assert time.process_time() - begin < 1  # comparing each with each takes three
+
+
+def test_a_pool_is_no_rival_of_itself() -> None:
+    """Accepted by an earlier release, whatever one thinks of it now."""
+    nested = ["10.0.0.0/24", "10.0.0.0/25"]
+    assert texts(accepted(build.pool("a", nested))) == {"a": nested}
+
+
+def test_what_is_invalid_or_deleted_does_not_wait_for_nodes() -> None:
+    for why in ({"deleting": True}, {"reserved": ["192.0.2.1"]}):
+        assert not accepted(build.pool("a", "10.0.0.0/24", accepted=[], **why), import_pending=True).waiting["a"]

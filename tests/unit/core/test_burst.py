@@ -54,3 +54,18 @@ def test_survives_as_json() -> None:
     assert again.value == burst.value == 9
     assert Burst.from_dict({"version": 1, "counts": {"x": 1}}).value == 0
     assert Burst.from_dict({}).value == 0
+
+
+def test_at_the_limit_counts_are_halved_and_single_ones_forgotten() -> None:
+    burst = Burst.from_dict({"version": 1, "counts": {"1": HALF_AT - 9, "2": 1, "3": 2, "4": 4}})
+    burst.arrive(0.0)
+    assert burst.to_dict()["counts"] == {"1": HALF_AT - 8, "2": 1, "3": 2, "4": 4}, "one below the limit"
+    burst.arrive(10.0)
+    assert burst.to_dict()["counts"] == {"1": (HALF_AT - 7) // 2, "3": 1, "4": 2}
+
+
+def test_what_cannot_be_a_count_is_left_out() -> None:
+    counts = {"0": 5, "-1": 5, "1": 1, "2": 0, "3": -1, "4": 2}
+    assert Burst.from_dict({"version": 1, "counts": counts}).to_dict()["counts"] == {"1": 1, "4": 2}
+    assert Burst.from_dict({"version": 2, "counts": {"1": 1}}).to_dict()["counts"] == {}
+    assert Burst.from_dict({"version": 1, "counts": [1]}).to_dict()["counts"] == {}

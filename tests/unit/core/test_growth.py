@@ -278,3 +278,13 @@ def test_what_keeps_a_node_from_one_more_block(change: dict[str, Any], draining:
     weighed = weigh(snapshot, build.NOW)
     draft = replace(weighed.drafts["n1"], spare=list(nodecidr.entries)) if draining else weighed.drafts["n1"]
     assert weighed.growth.obstacle(draft, pool, V4) == words
+
+
+@pytest.mark.parametrize(
+    ("change", "is_"), [({"deleting": True}, "being deleted"), ({"disabled": True}, "disabled"), ({"reserved": ["192.0.2.1"]}, "invalid")]
+)
+def test_pods_that_name_a_pool_that_gives_nothing(change: dict[str, Any], is_: str) -> None:
+    gold = build.pool("gold", "10.0.0.0/28", allocation="Pinned", **change)
+    nodecidr = build.listing("n1", gold, {}, demand=waiting(1, "gold"), pools=())
+    unserved = plan(build.snapshot([gold], [build.node()], [nodecidr]), build.NOW).unserved
+    assert list(unserved.values()) == [f"pool gold is {is_}: pin another one"]

@@ -142,6 +142,7 @@ def test_a_block_outside_its_pool() -> None:
         (4, "block 10.0.0.0/30 names pool default, whose CIDRs never had it"),
         (4, "block fd00::/122 names pool default, whose CIDRs never had it"),
     ]
+    assert [(v.prefixes, v.nodes) for v in found] == [((wrong.prefix,), ("a",)), ((other.prefix,), ("a",))]
 
 
 def test_orphans() -> None:

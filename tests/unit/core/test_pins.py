@@ -94,3 +94,19 @@ def test_a_pod_can_only_narrow() -> None:
 def test_a_pods_pin_that_is_no_list_names_pod_and_annotation() -> None:
     error = narrow("team-x", "web", "[", ("a",)).error or ""
     assert error.startswith("pod team-x/web: annotation podcidr.io/pools is no JSON array")
+
+
+def test_texts_that_people_read_in_full() -> None:
+    assert pin(None, ipv4pools="[1]").error == (
+        "namespace team-x: annotation cni.projectcalico.org/ipv4pools "
+        'must be a JSON array of pool names, such as ["a", "b"]'
+    )  # fmt: skip
+    assert pin("a,,b").error == "namespace team-x: annotation podcidr.io/pools has an empty pool name; remove the surplus comma or quotes"
+    refused = narrow("team-x", "web", "d", ()).error or ""
+    assert "(it allows: none)" in refused
+    assert "(it allows: a, b)" in (narrow("team-x", "web", "d", ("a", "b")).error or "")
+
+
+def test_a_name_is_a_name_before_it_is_a_cidr() -> None:
+    """Calico lists pools by CIDR too; a pool that is so named comes first."""
+    assert pin(None, ipv4pools='["gold"]', labels={"tier": "gold"}) == Resolution(pools=("gold",))
