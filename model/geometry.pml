@@ -155,9 +155,7 @@ end:
   :: atomic { rounds > 0 -> rounds--; watch() };
      prepare();
      keep();
-#ifndef LATE_EVENT
-     prepare();                        /* for what came meanwhile */
-#endif
+     prepare();                        /* again, if something came meanwhile */
      atomic {
        v[1] = false;
        if :: k_pool[me] = 0 :: k_pool[me] = 1 fi;
