@@ -183,7 +183,7 @@ async def test_repair_adopts_what_a_backup_forgot(cluster: Cluster, capsys: pyte
     machine = await cluster.add_machine("n1")
     agent = await machine.start_agent()
     pod = await machine.start_pod("web", "a")
-    await eventually(lambda: _reports(cluster, 1), "the agent to report the pod")
+    await eventually(lambda: _reports(cluster, 1), "the agent to report the pod", timeout_seconds=60)
     agent.kill()
     operator.kill()
     nodecidr = await _listing(cluster)
@@ -309,7 +309,7 @@ async def test_release_gives_up_a_machine_that_burned_down(cluster: Cluster, cap
     agent = await machine.start_agent()
     await machine.start_pod("web", "a")
     path = f"{APIS}/nodecidrs/n1"
-    await eventually(lambda: _reports(cluster, 1), "the agent to report the pod")
+    await eventually(lambda: _reports(cluster, 1), "the agent to report the pod", timeout_seconds=60)
 
     status, found = await in_cluster(cluster, capsys, "release", "--node=n1", "--force", "--yes")
     assert (status, found["released"], len(found["refusedBecause"])) == (1, False, 2), "Ready, and reported a moment ago"
