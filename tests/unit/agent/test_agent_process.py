@@ -23,7 +23,7 @@ from tests.cluster.program import COMPILED, ROOT
 pytestmark = pytest.mark.cluster
 
 SYSTEM = "podcidr-system"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0  # a report that is only drift may take 30
 API = "/apis/podcidr.io/v1alpha1"
 Object = dict[str, Any]
 
