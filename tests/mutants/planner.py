@@ -159,7 +159,7 @@ PLANNER = (
         "enter-what-overlaps-another-pool",
         "of two pools that hold one space, accepted by two leaders at once, blocks of both enter",
         f"{CORE}/acceptance.py",
-        "if other.name != name and any(cidr.overlaps(prefix) for cidr in other.accepted & frozenset(_cidrs(other))):",
+        "if now and any(cidr.overlaps(prefix) for cidr in now.accepted & frozenset(_cidrs(now))):",
         "if False:",
         (unit("core/test_acceptance.py"),),
     ),
@@ -167,7 +167,7 @@ PLANNER = (
         "enter-from-a-changed-pool",
         "a block enters though its pool was changed after the claim was decided",
         f"{CORE}/acceptance.py",
-        """    if pool.deleting or pool.generation != generation:
+        """    if pool.deleting or pool.generation != claim.pool_generation:
 """,
         """    if pool.deleting:
 """,

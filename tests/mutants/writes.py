@@ -68,7 +68,7 @@ WRITES = (
         "a block enters by the pools that the plan was made on",
         f"{RECONCILE}/apply.py",
         """        if created:
-            await self._drop_what_may_not_enter(batch, created, outcome)
+            await self._drop_what_may_not_enter(batch, created, snapshot, outcome)
 """,
         "",
         (unit("reconcile/test_apply.py"),),
@@ -162,27 +162,52 @@ WRITES = (
         "the geometry rule's reads are made in the wrong order",
         f"{RECONCILE}/observed.py",
         """        await self.pools.relist()
-        generations =""",
+        geometries =""",
         """        await self.blocks.relist()
         await self.pools.relist()
-        generations =""",
+        geometries =""",
         (unit("reconcile/test_leader.py"),),
     ),
     Mutant(
         "claim-from-an-unread-pool",
         "before the first claim from a pool generation nothing is read anew",
         f"{RECONCILE}/rounds.py",
-        """        if self._relist or not generations <= self._prepared:
+        """            if not self._relist and self.observed.geometries <= self._prepared:
 """,
-        """        if self._relist:
+        """            if not self._relist:
 """,
-        (unit("reconcile/test_leader.py"), simulation()),
+        (unit("reconcile/test_leader.py"), unit("reconcile/test_rounds.py"), simulation()),
+    ),
+    Mutant(
+        "acceptance-moves-no-space",
+        "a CIDR that another pool had is claimed from once it is accepted, without a list of what the other's blocks have of it",
+        "operator/podcidr/core/model.py",
+        "return self.uid, self.generation, self.accepted",
+        "return self.uid, self.generation, frozenset()",
+        (unit("reconcile/test_rounds.py"),),
+    ),
+    Mutant(
+        "plan-with-what-came-late",
+        "what a watch brings after the lists of a round is planned with",
+        f"{RECONCILE}/rounds.py",
+        "        await self._prepare()  # for what came",
+        "        # for what came",
+        (unit("reconcile/test_rounds.py"),),
+    ),
+    Mutant(
+        "other-pools-may-change",
+        "a block enters though a pool of another block length has changed since the ledger was listed",
+        "operator/podcidr/core/acceptance.py",
+        "(was and was.geometry) != (now and now.geometry)",
+        "False",
+        (unit("core/test_acceptance.py"),),
     ),
     Mutant(
         "believe-one-watch",
         "a broken invariant is believed without consistent reads: two watches out of step drain healthy blocks",
         f"{RECONCILE}/rounds.py",
-        """        await self.observed.relist()
+        """        self._relist = True
+        await self._prepare()
         fresh = self._snapshot()
 """,
         """        fresh = self._snapshot()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain, takewhile
 
+from .actions import Claim
 from .model import Pool
 from .prefix import BITS, Prefix
 
@@ -94,20 +95,30 @@ def _cidrs(pool: Pool) -> list[Prefix]:
     return [cidr for space in pool.spaces.values() for cidr in space.cidrs]
 
 
-def may_enter(pools: Mapping[str, Pool], name: str, uid: str, generation: int, prefix: Prefix) -> str | None:
+def may_enter(before: Mapping[str, Pool], pools: Mapping[str, Pool], claim: Claim) -> str | None:
     """Why a block created by a claim must not enter, judged by pools read after its creation; None: it may (geometry rule).
 
-    Another pool whose accepted CIDR overlaps is looked at too: two leaders may have accepted both at once, and blocks of
-    two lengths have no name in common that would be a lock. Each accepts, creates, then reads: one of them sees the other.
+    Blocks of two lengths have no name in common that would be a lock. So other pools are looked at too: two leaders may have
+    accepted one space twice (each accepts, creates, then reads: one of them sees the other), and a pool that is not what it was
+    `before`, when the ledger was listed, may have had blocks over the space since.
     """
-    pool = pools.get(name)
-    if pool is None or pool.uid != uid:
-        return f"pool {name} is gone"
-    if pool.deleting or pool.generation != generation:
-        return f"pool {name} has changed since (generation {generation}, now {pool.generation})"
-    if not pool.accepts(prefix):
-        return f"pool {name} has no accepted CIDR that holds {prefix}"
-    for other in pools.values():
-        if other.name != name and any(cidr.overlaps(prefix) for cidr in other.accepted & frozenset(_cidrs(other))):
-            return f"pool {other.name} has an accepted CIDR over {prefix} too"
+    pool = pools.get(claim.pool)
+    if pool is None or pool.uid != claim.pool_uid:
+        return f"pool {claim.pool} is gone"
+    if pool.deleting or pool.generation != claim.pool_generation:
+        return f"pool {claim.pool} has changed since (generation {claim.pool_generation}, now {pool.generation})"
+    if not pool.accepts(claim.prefix):
+        return f"pool {claim.pool} has no accepted CIDR that holds {claim.prefix}"
+    for name in {**before, **pools}.keys() - {claim.pool}:
+        if why := _disturbs(before.get(name), pools.get(name), claim.prefix):
+            return f"pool {name} {why}"
+    return None
+
+
+def _disturbs(was: Pool | None, now: Pool | None, prefix: Prefix) -> str | None:
+    if now and any(cidr.overlaps(prefix) for cidr in now.accepted & frozenset(_cidrs(now))):
+        return f"has an accepted CIDR over {prefix} too"
+    spaces = [space for pool in (was, now) if pool and (space := pool.spaces.get(prefix.family))]
+    if (was and was.geometry) != (now and now.geometry) and any(space.block_length != prefix.length for space in spaces):
+        return f"with blocks of another length than {prefix} has changed meanwhile"
     return None

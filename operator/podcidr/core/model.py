@@ -47,6 +47,10 @@ class Space:
     block_length: int
 
 
+Geometry = tuple[str, int, frozenset[Prefix]]
+"""uid, generation and accepted CIDRs of a pool."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """An IPPool. `accepted` are the CIDRs that may be used (status: first come); `invalid` says why none may."""
@@ -73,6 +77,11 @@ class Pool:
     def usable(self) -> bool:
         """Whether new blocks may be claimed from it at all."""
         return not (self.disabled or self.deleting or self.invalid)
+
+    @property
+    def geometry(self) -> Geometry:
+        """How it cuts which space. Acceptance is a status: it grows no generation, and yet moves space from one pool to another."""
+        return self.uid, self.generation, self.accepted
 
     @cached_property
     def min_blocks(self) -> int:

@@ -120,7 +120,7 @@ class Applier:
         await self._all(self._create_block(edit, claim, created, outcome) for edit in batch for claim in list(edit.claims))
         await self._all(self._secure_adopted(edit, adopt, snapshot, outcome) for edit in batch for adopt in list(edit.adopts))
         if created:
-            await self._drop_what_may_not_enter(batch, created, outcome)
+            await self._drop_what_may_not_enter(batch, created, snapshot, outcome)
         await self._all(self._patch(edit, created, snapshot, outcome) for edit in batch)
 
     async def _create_block(self, edit: NodeEdit, claim: Claim, created: dict[Claim, Block], outcome: Outcome) -> None:
@@ -145,7 +145,9 @@ class Applier:
             outcome.refused.append((adopt, str(error)))
             await self._reread(adopt)
 
-    async def _drop_what_may_not_enter(self, batch: list[NodeEdit], created: dict[Claim, Block], outcome: Outcome) -> None:
+    async def _drop_what_may_not_enter(
+        self, batch: list[NodeEdit], created: dict[Claim, Block], snapshot: Snapshot, outcome: Outcome
+    ) -> None:
         """The geometry rule: the pools as they are after the creates. What may not enter is left where it is."""
         try:
             pools = await self._writes.read_pools()
@@ -153,7 +155,7 @@ class Applier:
             raise Doubt(f"reading the pools after a claim: {error}") from error
         for edit in batch:
             for claim in list(edit.claims):
-                if why := may_enter(pools, claim.pool, claim.pool_uid, claim.pool_generation, claim.prefix):
+                if why := may_enter(snapshot.pools, pools, claim):
                     edit.claims.remove(claim)
                     outcome.refused.append((claim, why))
                     outcome.unused.add(created[claim].uid)

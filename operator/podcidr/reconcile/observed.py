@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from podcidr.api import convert
-from podcidr.core.model import Block, Memory, Node, NodeCIDR, Pool, Snapshot
+from podcidr.core.model import Block, Geometry, Memory, Node, NodeCIDR, Pool, Snapshot
 from podcidr.core.prefix import Prefix
 from podcidr.kube.client import KubeClient, Object
 from podcidr.kube.clock import Clock
@@ -58,15 +58,20 @@ class Observed:
         for _, reflector in (*self.watched, ("IPPool", self.pools)):
             reflector.regressed = False
 
-    async def relist(self) -> set[tuple[str, int]]:
+    @property
+    def geometries(self) -> set[Geometry]:
+        """Those of the pools, as cached."""
+        return {pool.geometry for pool in self.pools.items.values()}
+
+    async def relist(self) -> set[Geometry]:
         """Consistent reads of everything the ledger rests on: pools first, *then* blocks (geometry rule).
 
-        Returns uid and generation of the pools read before the blocks: only for these the list of blocks is new enough.
+        Returns the pools' geometries as read before the blocks: only for these the list of blocks is new enough.
         """
         await self.pools.relist()
-        generations = {(pool.uid, pool.generation) for pool in self.pools.items.values()}
+        geometries = self.geometries
         await asyncio.gather(self.blocks.relist(), self.nodecidrs.relist(), self.nodes.relist(), self._relist_services())
-        return generations
+        return geometries
 
     async def _relist_services(self) -> None:
         """Service CIDRs; from a server older than 1.33, the one address known to be a Service's. A warning's worth: it stops nothing."""

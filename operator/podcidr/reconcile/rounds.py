@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from podcidr.core.actions import RaiseEpoch
-from podcidr.core.model import Snapshot
+from podcidr.core.model import Geometry, Snapshot
 from podcidr.core.plan import Plan, plan
 from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import Clock
@@ -37,6 +37,8 @@ TIMED_SHARE = 20
 TIMED_SECONDS = (0.25, 30.0)
 FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS = 0.2, 15.0
 KEEP_SECONDS = 1.0
+PREPARE_ATTEMPTS = 3
+"""A pool may change while the ledger is listed for it."""
 
 _log = structlog.get_logger("podcidr.reconcile")
 
@@ -71,7 +73,7 @@ class Rounds:
         self.teller = Teller(self.events, self.metrics, self.clock)
         self._applier = Applier(Writes(self.client, self.clock, self.observed))
         self.history = History(self.client, self.clock, self.settings.history_namespace)
-        self._prepared: set[tuple[str, int]] = set()
+        self._prepared: set[Geometry] = set()
         self._kept_at = float("-inf")
         self._keep_due = False
         self._failures = 0
@@ -111,6 +113,7 @@ class Rounds:
         """One look at everything, one plan, carried out."""
         await self._prepare()
         await self._keep_pools()
+        await self._prepare()  # for what came meanwhile, our own acceptance included; from here to the plan nothing can come
         snapshot = self._snapshot()
         started = self.clock.monotonic()
         decided = plan(snapshot, started)
@@ -167,11 +170,14 @@ class Rounds:
         return [RaiseEpoch(nodecidr.name, f"tell what you use: {self.ledger.why}") for nodecidr in asked]
 
     async def _prepare(self) -> None:
-        """Consistent reads before the first claim from a pool generation (geometry rule); a new leader, a doubt: the same."""
-        generations = {(pool.uid, pool.generation) for pool in self.observed.pools.items.values()}
-        if self._relist or not generations <= self._prepared:
+        """Consistent reads before the first claim from a pool as it is now (geometry rule); a new leader, a doubt: the same."""
+        for _ in range(PREPARE_ATTEMPTS):
+            if not self._relist and self.observed.geometries <= self._prepared:
+                return
             self._prepared = await self.observed.relist()
             self._relist = False
+        if not self.observed.geometries <= self._prepared:
+            raise Doubt("pools change faster than the ledger can be listed")
 
     async def _keep_pools(self) -> None:
         """Before planning if some pool needs it to be used, else now and then for its counts."""
@@ -190,7 +196,8 @@ class Rounds:
 
     async def _confirm(self, snapshot: Snapshot) -> tuple[Snapshot, Plan]:
         """Watches of two kinds are never in step: only what consistent reads still show is a violation."""
-        await self.observed.relist()
+        self._relist = True
+        await self._prepare()
         fresh = self._snapshot()
         found = plan(fresh, self.clock.monotonic())
         confirmed = frozenset(p for v in (*found.suspects, *found.violations) for p in v.prefixes)

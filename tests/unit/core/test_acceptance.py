@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from podcidr.core.acceptance import Acceptance, accept, may_enter
+from podcidr.core.actions import Claim
 from podcidr.core.model import Pool
 from tests.property import build
 
@@ -70,8 +71,10 @@ class TestGeometry:
     pool = build.pool("default", "10.0.0.0/24", generation=3)
     block = build.prefix("10.0.0.16/28")
 
-    def why(self, *pools: Pool) -> str | None:
-        return may_enter({pool.name: pool for pool in pools}, "default", "default-uid", 3, self.block)
+    claim = Claim("n1", "", block, "default", "default-uid", 3)
+
+    def why(self, *pools: Pool, before: tuple[Pool, ...] | None = None) -> str | None:
+        return may_enter({p.name: p for p in (pools if before is None else before)}, {p.name: p for p in pools}, self.claim)
 
     def test_nothing_has_changed(self) -> None:
         assert self.why(self.pool, build.pool("other", "10.0.1.0/24")) is None
@@ -94,6 +97,22 @@ class TestGeometry:
     def test_another_pool_was_accepted_over_it_too(self) -> None:
         assert self.why(self.pool, build.pool("other", "10.0.0.0/20")) == "pool other has an accepted CIDR over 10.0.0.16/28 too"
         assert self.why(self.pool, build.pool("other", "10.0.0.0/20", accepted=[])) is None
+
+    other = build.pool("other", "10.0.1.0/24", block4=26)
+
+    @pytest.mark.parametrize("change", [{"uid": "another"}, {"generation": 9}, {"accepted": frozenset()}])
+    def test_a_pool_of_another_block_length_has_changed(self, change: dict[str, object]) -> None:
+        """It may have had the space, and blocks in it, since the ledger was listed."""
+        changed = replace(self.other, **change)  # type: ignore[arg-type]
+        why = "pool other with blocks of another length than 10.0.0.16/28 has changed meanwhile"
+        assert self.why(self.pool, changed, before=(self.pool, self.other)) == why
+        assert self.why(self.pool, before=(self.pool, self.other)) == why, "it is gone"
+        assert self.why(self.pool, self.other, before=(self.pool,)) == why, "it is new"
+        assert self.why(self.pool, self.other, before=(self.pool, self.other)) is None
+
+    def test_of_the_same_block_length_creation_is_the_lock(self) -> None:
+        same = build.pool("other", "10.0.1.0/24")
+        assert self.why(self.pool, replace(same, generation=9), before=(self.pool, same)) is None
 
 
 def test_many_pools_take_no_quadratic_time() -> None:

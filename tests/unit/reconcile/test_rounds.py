@@ -1,0 +1,121 @@
+"""What a round must have listed before it claims: the geometry rule, with events that come at bad moments."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from podcidr.api import names
+from podcidr.kube.client import KubeClient
+from podcidr.kube.events import EventRecorder
+from podcidr.kube.lease import LeaseHistory
+from podcidr.metrics import OperatorMetrics
+from podcidr.reconcile.apply import Doubt
+from podcidr.reconcile.observed import Observed
+from podcidr.reconcile.rounds import Rounds, Settings
+from tests.simulation.fake_api import DirectTransport, FakeApi
+from tests.unit.kube.fakes import VirtualClock
+
+CIDR = "10.64.0.0/24"
+OTHER = "10.65.0.0/24"
+
+
+def pool(name: str, length: int, cidrs: list[str], accepted: list[str]) -> dict[str, Any]:
+    meta = {"name": name, "finalizers": [names.FINALIZER]}
+    spec = {"ipv4": {"cidrs": cidrs, "blockPrefixLength": length}, "allocation": "Automatic"}
+    return {"metadata": meta, "spec": spec, "status": {"acceptedCIDRs": accepted}}
+
+
+class Stand:
+    """A leader with caches that only we move on, in a cluster with one node, and a CIDR that two pools name."""
+
+    def __init__(self) -> None:
+        self.api, clock = FakeApi(), VirtualClock()
+        client = KubeClient(DirectTransport(self.api), clock)
+        self.observed = Observed(client, clock, lambda: None)
+        metrics = OperatorMetrics()
+        events = EventRecorder(client, clock, names.MANAGER_OPERATOR)
+        self.rounds = Rounds(client, clock, self.observed, events, metrics, Settings())
+        self.rounds.ledger.judge_lease(LeaseHistory("other", 1.0), clock.monotonic())
+        self.api.put(names.PLURAL_IPPOOLS, "old", pool("old", 28, [CIDR], [CIDR]))
+        self.api.put(names.PLURAL_IPPOOLS, "new", pool("new", 26, [CIDR], []))
+
+    def node_appears(self) -> None:
+        self.api.put("nodes", "n1", {"metadata": {"name": "n1"}, "status": {"allocatable": {"pods": "10"}}})
+
+    def another_leader_moves_the_cidr(self) -> None:
+        """It has claimed from the old pool for n2 when the CIDR goes to the new one."""
+        spec = {"cidr": "10.64.0.0/28", "pool": "old", "poolUID": "x", "node": "n2", "nodeCIDRUID": "y"}
+        self.api.put(names.PLURAL_IPBLOCKS, "10-64-0-0-28", {"metadata": {"name": "10-64-0-0-28"}, "spec": spec})
+        self.api.put(names.PLURAL_IPPOOLS, "old", self._edited("old", [OTHER], [OTHER]))
+        self.api.put(names.PLURAL_IPPOOLS, "new", self._edited("new", [CIDR], [CIDR]))
+
+    def _edited(self, name: str, cidrs: list[str], accepted: list[str]) -> dict[str, Any]:
+        stored = json.loads(json.dumps(self.api.find(names.PLURAL_IPPOOLS, name)))
+        stored["spec"]["ipv4"]["cidrs"], stored["status"]["acceptedCIDRs"] = cidrs, accepted
+        return dict(stored)
+
+    def pool_event(self, name: str) -> None:
+        """What kopf brings."""
+        stored = self.api.find(names.PLURAL_IPPOOLS, name)
+        assert stored is not None
+        self.observed.pools.observe(stored)
+
+    async def round(self) -> None:
+        await self.rounds._round()
+
+    def listed(self) -> set[str]:
+        """Blocks in the lists of nodes."""
+        return {entry["cidr"] for n in self.api.values(names.PLURAL_NODECIDRS) for entry in n["spec"].get("blocks", ())}
+
+
+@pytest.fixture
+def stand() -> Stand:
+    return Stand()
+
+
+async def test_a_cidr_accepted_since_the_ledger_was_listed_is_not_claimed_from_blindly(stand: Stand) -> None:
+    await stand.round()
+    stand.another_leader_moves_the_cidr()
+    stand.pool_event("new")  # its generation is the one we prepared for; of block and old pool we know nothing
+    stand.node_appears()
+    await stand.observed.nodes.relist()
+    for _ in range(3):
+        await stand.round()
+    assert stand.listed(), "the node has got a block"
+    assert "10.64.0.0/26" not in stand.listed(), "it overlaps the other leader's block"
+
+
+async def test_what_comes_between_list_and_plan_is_listed_for(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand.node_appears()
+    await stand.round()  # makes the NodeCIDR
+    keep = stand.rounds._keep_pools
+
+    async def keep_and_see() -> None:
+        await keep()
+        stand.another_leader_moves_the_cidr()
+        stand.pool_event("new")
+        stand.pool_event("old")
+
+    monkeypatch.setattr(stand.rounds, "_keep_pools", keep_and_see)
+    await stand.round()
+    monkeypatch.undo()
+    await stand.round()
+    assert "10.64.0.0/26" not in stand.listed()
+
+
+async def test_pools_that_never_rest_end_the_round(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    relist: Callable[[], Awaitable[Any]] = stand.observed.relist
+
+    async def relist_and_change() -> Any:
+        found = await relist()
+        stored = stand.api.find(names.PLURAL_IPPOOLS, "new")
+        assert stored is not None
+        stand.api.put(names.PLURAL_IPPOOLS, "new", {**stored, "spec": {**stored["spec"], "priority": stand.api.revision}})
+        stand.pool_event("new")
+        return found
+
+    monkeypatch.setattr(stand.observed, "relist", relist_and_change)
+    with pytest.raises(Doubt, match="pools change faster"):
+        await stand.round()
