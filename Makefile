@@ -85,7 +85,7 @@ faults: $(STAMP) plugin assets ## kill -9, SIGSTOP, restored etcd, full disk: ha
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m tests.faults $(ARGS)
 
 
-bench: bench-plan bench-latency bench-smoke bench-plugin bench-scarcity bench-forecast ## all benchmarks
+bench: bench-plan bench-latency bench-smoke bench-agent bench-plugin bench-scarcity bench-forecast ## all benchmarks
 
 bench-plan: $(STAMP) ## plan() over 5,000 nodes and 25,000 blocks
 	@$(PY) -m bench.plan

@@ -68,7 +68,11 @@ func measure(ours, hostLocal, empty string, runs int, out string) error {
 	if err != nil {
 		return err
 	}
-	report := newReport(measured, rates, runs, ours, hostLocal, root)
+	locked, err := lockHeld(programs[1], filepath.Join(root, "podcidr"), levels[len(levels)-1], runs)
+	if err != nil {
+		return err
+	}
+	report := newReport(measured, rates, locked, runs, ours, hostLocal, root)
 	fmt.Print(report)
 	if out == "" {
 		return nil

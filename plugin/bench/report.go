@@ -12,7 +12,7 @@ import (
 )
 
 // newReport writes the tables and holds the figures against the bars.
-func newReport(s series, rates map[string]float64, runs int, ours, hostLocal, root string) string {
+func newReport(s series, rates map[string]float64, locked []time.Duration, runs int, ours, hostLocal, root string) string {
 	w := &strings.Builder{}
 	fmt.Fprintf(w, "# plugin\n%s, %s\n\n", time.Now().UTC().Format("2006-01-02"), machine.Describe())
 	fmt.Fprintf(w, "`make bench-plugin`: whole processes from fork to exit, %d calls of each kind, programs and levels interleaved in one run; state directories of both plugins on %s (%s).\n",
@@ -21,6 +21,8 @@ func newReport(s series, rates map[string]float64, runs int, ours, hostLocal, ro
 	writeTimes(w, s)
 	fmt.Fprintf(w, "\n%d ADDs at a time with %d held, per second: empty %.0f, podcidr-ipam %.0f, host-local %.0f (%d ADDs each).\n\n",
 		workers, parallelHeld, rates["empty"], rates["podcidr-ipam"], rates["host-local"], batch*batches)
+	fmt.Fprintf(w, "The lock is held for %d (%d) µs by an ADD at %d held, p50 (p95) of %d; who waits looks without it.\n\n",
+		locked[len(locked)/2].Microseconds(), locked[len(locked)*95/100].Microseconds(), levels[len(levels)-1], len(locked))
 	writeBars(w, s, rates, ours)
 	return w.String()
 }
