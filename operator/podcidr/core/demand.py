@@ -173,7 +173,10 @@ def _share_out(demand: Demand, groups: list[NodeClass], draft: Draft, can_grow: 
         chosen = groups[0]
         chosen.instead += [group.pools[0] for group in groups[1:]] if left else []
     chosen.pending += left
-    chosen.burst = max(chosen.burst, demand.burst)
+    # The next pods land where room is. If growth alone decided, a pool's last empty block would drain,
+    # count as one that can be had back, and be un-drained, for ever.
+    lands = next((group for group in groups if group is chosen or group.capacity > group.need), chosen)
+    lands.burst = max(lands.burst, demand.burst)
 
 
 def _listed_pools(demand: Demand, node: Node | None, pools: Mapping[str, Pool]) -> Iterator[Pool]:

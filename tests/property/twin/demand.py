@@ -95,5 +95,7 @@ class Needs(Life):
             c.pending, left = c.pending + served, left - served
         if classes:
             last = chosen or classes[0]
-            last.pending, last.burst = last.pending + left, max(last.burst, demand.burst)
+            last.pending += left
+            lands = next(c for c in classes if c is last or self.capacity(c) > self.need(c))
+            lands.burst = max(lands.burst, demand.burst)
             last.instead += [c.pools[0] for c in classes[1:]] if left and not chosen and len(classes) > 1 else []

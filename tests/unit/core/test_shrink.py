@@ -182,6 +182,17 @@ class TestScarcity:
         assert build.short(planned) == [("Drain", "a", "10.2.0.0/28")]
 
 
+def test_the_headroom_of_a_list_stays_where_room_is() -> None:
+    """A pool that has nothing more to give keeps its last empty block: drained, it could be had back, and would be, for ever."""
+    gold = build.pool("gold", "10.1.0.0/27", allocation="Pinned", gateway="None", scaling={"minFreeAddresses": 4})
+    silver = build.pool("silver", "10.2.0.0/28", allocation="Pinned", gateway="None")
+    demand = (Demand(("gold", "silver"), V4, burst=20),)
+    room = build.listing("n1", gold, {"10.1.0.0/28": 1, "10.1.0.16/28": 0}, pools=(), demand=demand)
+    assert build.actions([gold, silver], [build.node()], [room]) == []
+    full = build.listing("n1", gold, {"10.1.0.0/28": 16, "10.1.0.16/28": 16}, pools=(), demand=(demand[0]._replace(pending=1),))
+    assert build.actions([gold, silver], [build.node()], [full]) == [("Claim", "n1", "10.2.0.0/28")]
+
+
 def test_pods_that_name_an_automatic_pool_hold_its_blocks_back() -> None:
     demand = (Demand(("default",), V4, pending=20),)
     other = build.pool("other", "10.9.0.0/24", priority=-1)
