@@ -112,6 +112,7 @@ class Rounds:
     async def _round(self) -> None:
         """One look at everything, one plan, carried out."""
         await self._prepare()
+        self._judge_ledger()  # of the nodes there were when we began: who joins once pools are accepted has nothing to tell
         await self._keep_pools()
         await self._prepare()  # for what came meanwhile, our own acceptance included; from here to the plan nothing can come
         snapshot = self._snapshot()

@@ -42,7 +42,8 @@ class Stand:
         self.api.put(names.PLURAL_IPPOOLS, "new", pool("new", 26, [CIDR], []))
 
     def node_appears(self) -> None:
-        self.api.put("nodes", "n1", {"metadata": {"name": "n1"}, "status": {"allocatable": {"pods": "10"}}})
+        ready = [{"type": "Ready", "status": "True"}]
+        self.api.put("nodes", "n1", {"metadata": {"name": "n1"}, "status": {"allocatable": {"pods": "10"}, "conditions": ready}})
 
     def another_leader_moves_the_cidr(self) -> None:
         """It has claimed from the old pool for n2 when the CIDR goes to the new one."""
@@ -119,3 +120,18 @@ async def test_pools_that_never_rest_end_the_round(stand: Stand, monkeypatch: py
     monkeypatch.setattr(stand.observed, "relist", relist_and_change)
     with pytest.raises(Doubt, match="pools change faster"):
         await stand.round()
+
+
+async def test_who_joins_while_the_pools_are_kept_is_not_waited_for(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand.rounds.ledger.judge_lease(None, 0.0)
+    keep = stand.rounds._keep_pools
+
+    async def keep_and_join() -> None:
+        await keep()
+        stand.node_appears()
+        await stand.observed.nodes.relist()
+
+    monkeypatch.setattr(stand.rounds, "_keep_pools", keep_and_join)
+    for _ in range(4):
+        await stand.round()
+    assert stand.listed(), "the node has a block, though its agent has said nothing"
