@@ -123,7 +123,7 @@ async def test_pools_that_never_rest_end_the_round(stand: Stand, monkeypatch: py
 
 
 async def test_who_joins_while_the_pools_are_kept_is_not_waited_for(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand.rounds.ledger.judge_lease(None, 0.0)
+    stand.rounds.ledger.judge_lease(None, stand.rounds.clock.monotonic())
     keep = stand.rounds._keep_pools
 
     async def keep_and_join() -> None:
