@@ -5,6 +5,14 @@ from tests.mutants.mutant import Mutant, plugin, simulation, unit
 AGENT, STATE, IPAM = "operator/podcidr/agent", "plugin/internal/state", "plugin/internal/ipam"
 AGENT_MUTANTS = (
     Mutant(
+        "hold-what-no-watch-takes-back",
+        "the agent keeps what a restored etcd does not know",
+        f"{AGENT}/service.py",
+        "                await reflector.compare()\n",
+        "                pass\n",
+        (unit("agent/test_service.py"),),
+    ),
+    Mutant(
         "draining-stays-published",
         "the plugin goes on assigning from a Draining block",
         f"{AGENT}/allocation.py",

@@ -289,7 +289,7 @@ WRITES = (
         "go-back-a-version",
         "a late answer puts an older object into the cache",
         f"{KUBE}/reflector.py",
-        """        if version <= max(self._versions.get(name, -1), self._removed.get(name, -1)):
+        """        if version <= self._known(name):
             return
 """,
         "",
@@ -302,6 +302,22 @@ WRITES = (
         """        for name in [n for n, held in self._versions.items() if held <= version and n not in fresh]:
             self._remove(name, version)
 """,
+        "",
+        (unit("kube/test_reflector.py"),),
+    ),
+    Mutant(
+        "believe-the-lost-history",
+        "a list that contradicts what is held is taken for an old one: the restore is not seen",
+        f"{KUBE}/reflector.py",
+        " or self._contradicts(fresh, version)",
+        "",
+        (unit("kube/test_reflector.py"),),
+    ),
+    Mutant(
+        "listen-to-a-silent-watch",
+        "a watch that stands above a restored etcd's versions goes on",
+        f"{KUBE}/reflector.py",
+        "        self._begun_anew.set()\n",
         "",
         (unit("kube/test_reflector.py"),),
     ),

@@ -384,7 +384,9 @@ class DirectTransport:
     def __init__(self, api: FakeApi) -> None:
         self._api = api
 
-    async def request(self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float) -> Reply:
+    async def request(
+        self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float, accept: str | None = None
+    ) -> Reply:
         """At once."""
         return self._api.handle(method, path, body, content_type)
 

@@ -94,7 +94,9 @@ class SimulatedTransport:
     def __init__(self, network: Network, process: Process, replica: int, on_send: Callable[[str, str], float | None] | None = None) -> None:
         self._net, self._process, self._replica, self._on_send = network, process, replica, on_send
 
-    async def request(self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float) -> Reply:
+    async def request(
+        self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float, accept: str | None = None
+    ) -> Reply:
         """Send once; the answer may never come, and what it did may come later than that."""
         held_back = self._on_send(method, path) if self._on_send is not None else None
         answer: asyncio.Future[Reply] = self._net.loop.create_future()

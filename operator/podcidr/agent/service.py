@@ -1,6 +1,7 @@
 """The agent's loop: whatever changed, bring the files up to date, then count, then report."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,8 @@ RETRY_SECONDS = 5.0
 MARKS_SECONDS = 2.0  # nothing tells that an ADD died: its mark's flock is free, that is all
 COOLING_SECONDS = 2.0  # ends of cooldowns are gathered so long
 GATHER_SECONDS = 2.0  # and so long what nobody waits for: each look costs as much as a pod
+COMPARE_RETRY_SECONDS = 30.0
+SLOW_COMPARES = 12  # of so many one has the namespaces too: there may be 1,000 of them
 PAGE_LIMITS = {PODS: 6, NAMESPACES: 100}  # 250 whole pods at once would double the agent's memory
 
 log = structlog.get_logger("podcidr.agent")
@@ -85,6 +88,8 @@ class Agent:
         self._caught_up = False
         self._trouble: str | None = None
         self._relisting: asyncio.Future[None] | None = None
+        self._begun_anew = asyncio.Event()
+        self._to_compare: set[Reflector[Any]] = set()
         self._uid = ""  # confirmed by a consistent read
         self._observer = Observer(state)
         self._mender = Mender(state, state_id)
@@ -109,7 +114,7 @@ class Agent:
     def _watch(self, config: AgentConfig) -> None:
         own, here = f"metadata.name={config.node_name}", f"spec.nodeName={config.node_name}"
         # A new list of our NodeCIDR: the server's data may have begun anew, so the report is due.
-        self.nodecidrs = self._reflector(NODECIDRS, observed.nodecidr, self._changed, own, on_list=self.reporter.repeat)
+        self.nodecidrs = self._reflector(NODECIDRS, observed.nodecidr, self._changed, own, on_list=self.reporter.repeat, compares=True)
         self.pods = self._reflector(PODS, observed.pod, self._pod_changed, here)
         self.pools: Reflector[PoolSeen] = self._reflector(IPPOOLS, observed.ippool, self._changed)
         self.namespaces = self._reflector(NAMESPACES, observed.namespace, self._namespace_changed)
@@ -131,6 +136,7 @@ class Agent:
         on_change: OnChange[V],
         field_selector: str | None = None,
         on_list: Callable[[], None] = lambda: None,
+        compares: bool = False,
     ) -> Reflector[V]:
         reflector = AgentReflector(
             self._client,
@@ -140,6 +146,8 @@ class Agent:
             on_change=on_change,
             field_selector=field_selector,
             page_limit=PAGE_LIMITS.get(resource, 10),
+            compares=compares,
+            on_regression=self._compare_all,
         )
         reflector.turn, reflector.on_list = self._turn, on_list
         return reflector
@@ -189,6 +197,30 @@ class Agent:
             await change_or_timeout(self._dirty, self._clock, wake)
             if not self._watchful:
                 await change_or_timeout(self._urgent, self._clock, started + GATHER_SECONDS - self._clock.monotonic())
+
+    async def resync(self) -> None:
+        """See that we hold what the server has, for ever: after a restore of etcd no watch tells what is gone."""
+        for number in itertools.count(1):
+            pause_seconds = COMPARE_RETRY_SECONDS if self._to_compare else self._config.resync_seconds
+            await change_or_timeout(self._begun_anew, self._clock, pause_seconds * (0.75 + 0.5 * self._clock.random()))
+            self._to_compare |= {self.nodecidrs, self.pods, self.pools} if number % SLOW_COMPARES else {*self.reflectors}
+            for reflector in self.reflectors:
+                if reflector in self._to_compare:
+                    await self._compare(reflector)
+
+    async def _compare(self, reflector: Reflector[Any]) -> None:
+        self._to_compare.discard(reflector)
+        try:
+            if reflector.synced.is_set():
+                await reflector.compare()
+        except KubeError as error:
+            self._to_compare.add(reflector)
+            log.warning("could not be compared with the server's, will be tried again", error=str(error))
+
+    def _compare_all(self) -> None:
+        """One kind's versions began anew: the others' did too."""
+        self._to_compare |= {*self.reflectors}
+        self._begun_anew.set()
 
     async def reclaim(self) -> None:
         """Look for leaks, and for files that are not as they were left, for ever."""

@@ -21,6 +21,7 @@ WATCH_IDLE_SECONDS = 150.0  # an idle kind's first bookmark comes after 120 s, t
 PAGE_LIMIT = 500
 _READ_ATTEMPTS = 4
 _JSON = "application/json"
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -102,14 +103,16 @@ class KubeClient:
         label_selector: str | None = None,
         from_cache: bool = False,
         page_limit: int = PAGE_LIMIT,
+        metadata_only: bool = False,
     ) -> AsyncGenerator[Listing, None]:
         """Yield a list page by page (all of one moment), for those who keep only a part of each object."""
+        accept = _METADATA if metadata_only else None
         query = _query(fieldSelector=field_selector, labelSelector=label_selector, limit=str(page_limit))
         if from_cache:
             query["resourceVersion"] = "0"
         path = resource.path(namespace=namespace)
         while True:
-            page = await self._read("list", resource, f"{path}?{urlencode(query)}", LIST_SECONDS)
+            page = await self._read("list", resource, f"{path}?{urlencode(query)}", LIST_SECONDS, accept)
             metadata = page["metadata"]
             for item in page["items"]:  # items of a list do not say what they are
                 item.setdefault("kind", resource.kind)
@@ -223,13 +226,13 @@ class KubeClient:
         """Close the transport."""
         await self._transport.close()
 
-    async def _read(self, verb: str, resource: Resource, path: str, timeout_seconds: float) -> Object:
+    async def _read(self, verb: str, resource: Resource, path: str, timeout_seconds: float, accept: str | None = None) -> Object:
         deadline = self._clock.monotonic() + timeout_seconds
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._send(verb, resource, "GET", path, None, None, deadline, fenced=False)
+                return await self._send(verb, resource, "GET", path, None, None, deadline, fenced=False, accept=accept)
             except (OutcomeUnknown, Unreachable):
                 pause = self._clock.random() * 0.1 * 3**attempt
                 # With next to no time left another try would only hide what is wrong behind a time-out.
@@ -261,13 +264,16 @@ class KubeClient:
         deadline: float,
         *,
         fenced: bool,
+        accept: str | None = None,
     ) -> Object:
         """Send until the answer is not a 429, or the deadline comes."""
         while True:
             started = self._clock.monotonic()
             left = self._seconds_left(deadline - started, fenced=fenced)
             try:
-                reply = await self._transport.request(method, path, body=body, content_type=content_type, timeout_seconds=left)
+                reply = await self._transport.request(
+                    method, path, body=body, content_type=content_type, accept=accept, timeout_seconds=left
+                )
             except KubeError as error:
                 self._count(verb, resource, _code(error), started)
                 raise

@@ -1,7 +1,7 @@
 """A cache of one kind: list, watch, and what vanished in between (a watch never tells after a re-list)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Generic, TypeVar
 
@@ -13,12 +13,14 @@ from podcidr.kube.errors import Gone, KubeError, Stalled
 from podcidr.kube.resources import Resource
 
 V = TypeVar("V")
+T = TypeVar("T")
 OnChange = Callable[[str, V | None, V | None], None]
 
 _RECONNECT_SECONDS = 0.2
 _FIRST_BACKOFF_SECONDS = 1.0
 _LAST_BACKOFF_SECONDS = 10.0
 _LIST_ATTEMPTS = 3
+_COMPARE_PAGE_LIMIT = 250  # names and versions are small; and a page that follows costs the server a look at every object
 
 _log = structlog.get_logger("podcidr.kube.reflector")
 
@@ -27,7 +29,8 @@ class Reflector(Generic[V]):
     """Keeps `project(object)` by name, and each version, so that nothing ever goes back to an older one.
 
     Four sources feed it in no common order: the watch, lists (ours or the planner's), and what our own writes
-    returned. One rule decides: of one name, the higher resourceVersion wins, a deletion's included.
+    returned. One rule decides: of one name, the higher resourceVersion wins, a deletion's included. But if a list
+    contradicts what is held of versions up to its own, etcd was restored from a backup, and the list is right.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class Reflector(Generic[V]):
         field_selector: str | None = None,
         from_cache: bool = False,
         page_limit: int = PAGE_LIMIT,
+        compares: bool = False,
+        on_regression: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._resource = resource
@@ -52,12 +57,15 @@ class Reflector(Generic[V]):
         self._field_selector = field_selector
         self._from_cache = from_cache
         self._page_limit = page_limit  # small pages keep small what a list needs at its peak
+        self._compares = compares  # before each new watch: for what costs no more to list than to ask for its version
+        self._on_regression = on_regression
         self.items: dict[str, V] = {}
         self.synced = asyncio.Event()
         self.last_progress = clock.monotonic()
         self.lists = 0  # lists carried out, the first included
         self.regressed = False  # cleared by the owner
-        self._regressions = 0
+        self._behind = False  # the server's version is below ours: the next list is right, whatever its version is by then
+        self._begun_anew = asyncio.Event()  # a watch from before tells nothing until the versions have come to where it stands
         self._versions: dict[str, int] = {}  # of what is in items
         self._removed: dict[str, int] = {}  # names taken out, at which version, until the watch is past it
         self._newest = 0  # of anything seen
@@ -80,7 +88,9 @@ class Reflector(Generic[V]):
             try:
                 if must_list:
                     await self.relist()
-                must_list = await self._follow()
+                elif self._compares:
+                    await self.compare()
+                must_list = await self._follow_this_history()
             except KubeError as error:
                 must_list = not self.synced.is_set() or isinstance(error, (Gone, Stalled))
                 pause_seconds = _FIRST_BACKOFF_SECONDS
@@ -94,13 +104,26 @@ class Reflector(Generic[V]):
         async with self._listing:
             newest_before = self._newest
             from_cache = self._from_cache and self.lists == 0  # later the cache could be behind what we hold
-            fresh, version = await self._list(from_cache=from_cache)
-            if version < newest_before and not from_cache:
+            fresh, version = await self._list(lambda: self._list_once(from_cache=from_cache))
+            if not from_cache and (self._behind or version < newest_before or self._contradicts(fresh, version)):
                 self._forget_versions()
             self._replace(fresh, version)
             self.lists += 1
             self._progress(version)
             self.synced.set()
+
+    async def compare(self) -> None:
+        """Read names and versions, consistently; list if they are not what we hold. Raises what the list raises.
+
+        For what no watch tells: one that goes on above the versions of a restored etcd has a gap, and nobody says so.
+        Only for a `project` that keeps every object: what it left out would look like a gap.
+        """
+        newest_before = self._newest
+        versions, version = await self._list(self._list_versions)
+        self._behind = self._behind or version < newest_before
+        if self._behind or self._differs(versions, version):
+            _log.warning("not as the watch told", kind=self._resource.kind, version=version, newest=newest_before)
+            await self.relist()
 
     def observe(self, obj: Object) -> None:
         """Take what a write of ours returned, without waiting for the watch."""
@@ -115,10 +138,10 @@ class Reflector(Generic[V]):
         if held is not None and (resource_version is None or resource_version >= held):
             self._remove(name, held if resource_version is None else resource_version)
 
-    async def _list(self, *, from_cache: bool) -> tuple[dict[str, tuple[int, V]], int]:
+    async def _list(self, read: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(_LIST_ATTEMPTS):
             try:
-                return await self._list_once(from_cache=from_cache)
+                return await read()
             except Gone:  # the continue token outlived its revision: start over, not from the middle
                 if attempt == _LIST_ATTEMPTS - 1:
                     raise
@@ -143,6 +166,37 @@ class Reflector(Generic[V]):
                         fresh[_key(obj)] = _version(obj), value
         return fresh, version
 
+    async def _list_versions(self) -> tuple[dict[str, int], int]:
+        versions: dict[str, int] = {}
+        version = 0
+        pages = self._client.pages(
+            self._resource,
+            namespace=self._namespace,
+            field_selector=self._field_selector,
+            page_limit=_COMPARE_PAGE_LIMIT,
+            metadata_only=True,
+        )
+        async with aclosing(pages):
+            async for page in pages:
+                version = int(page.resource_version)
+                versions |= {_key(obj): _version(obj) for obj in page.items}
+        return versions, version
+
+    def _differs(self, versions: Mapping[str, int], version: int) -> bool:
+        """Whether we hold what is gone, or not what the watch is past."""
+        seen = max(self._watched, self._listed)
+        return any(held <= version and name not in versions for name, held in self._versions.items()) or any(
+            at <= seen and at != self._versions.get(name, 0) <= version for name, at in versions.items()
+        )
+
+    def _contradicts(self, fresh: Mapping[str, tuple[int, V]], version: int) -> bool:
+        """Whether the list has something as it was before what we know of it, though it is newer than that."""
+        return any(item_version < self._known(name) <= version for name, (item_version, _) in fresh.items())
+
+    def _known(self, name: str) -> int:
+        """At which version we know of it, a deletion included."""
+        return max(self._versions.get(name, -1), self._removed.get(name, -1))
+
     def _replace(self, fresh: dict[str, tuple[int, V]], version: int) -> None:
         """In one go, so that no reader sees half a list."""
         for name in [n for n, held in self._versions.items() if held <= version and n not in fresh]:
@@ -154,15 +208,28 @@ class Reflector(Generic[V]):
     def _forget_versions(self) -> None:
         """Etcd was restored from a backup: versions begin anew, what is held means nothing."""
         self.regressed = True
-        self._regressions += 1
+        self._behind = False
+        self._begun_anew.set()
         self._versions = dict.fromkeys(self._versions, 0)
         self._removed.clear()
         self._newest = self._listed = self._watched = 0
+        self._on_regression()
+
+    async def _follow_this_history(self) -> bool:
+        """Watch until the stream ends, or a list found that it begins anew; says whether a new list is needed."""
+        self._begun_anew.clear()
+        following = asyncio.ensure_future(self._follow())
+        anew = asyncio.ensure_future(self._begun_anew.wait())
+        try:
+            await asyncio.wait((following, anew), return_when=asyncio.FIRST_COMPLETED)
+            return False if anew.done() else following.result()
+        finally:
+            following.cancel()
+            anew.cancel()
+            await asyncio.gather(following, anew, return_exceptions=True)
 
     async def _follow(self) -> bool:
-        """Watch until the stream ends; says whether a new list is needed."""
         position = max(self._watched, self._listed)
-        regressions = self._regressions
         events = self._client.watch(
             self._resource,
             resource_version=str(position),
@@ -172,7 +239,9 @@ class Reflector(Generic[V]):
         async with aclosing(events):
             async for event in events:
                 version = _version(event.object)
-                if version < position or self._regressions != regressions:
+                if self._begun_anew.is_set():
+                    return False
+                if version < position:
                     return True  # no stream goes back by itself: the server's data did
                 position = version
                 self._apply(event.type, event.object, version)
@@ -197,7 +266,7 @@ class Reflector(Generic[V]):
             self._removed = {name: at for name, at in self._removed.items() if at > seen}
 
     def _take(self, name: str, version: int, value: V | None) -> None:
-        if version <= max(self._versions.get(name, -1), self._removed.get(name, -1)):
+        if version <= self._known(name):
             return
         if value is None:
             self._remove(name, version)

@@ -36,7 +36,9 @@ class Reply:
 class Transport(Protocol):
     """What the client needs; tests and the simulation bring their own."""
 
-    async def request(self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float) -> Reply:
+    async def request(
+        self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float, accept: str | None = None
+    ) -> Reply:
         """Send once, never again by itself. Raises Unreachable (not sent) or OutcomeUnknown."""
         ...
 
@@ -88,7 +90,9 @@ class AiohttpTransport:
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
-    async def request(self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float) -> Reply:
+    async def request(
+        self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float, accept: str | None = None
+    ) -> Reply:
         """Send; after a 401 once more with a newly read token, which is safe: a 401 did nothing."""
         session = self._session("lease" if path.startswith("/apis/coordination.k8s.io/") else "requests")
         url = URL(self._base + path, encoded=True)
@@ -96,6 +100,8 @@ class AiohttpTransport:
         headers = self._token.headers()
         if content_type is not None:
             headers["Content-Type"] = content_type
+        if accept is not None:
+            headers["Accept"] = accept
         try:
             async with asyncio.timeout(timeout_seconds):
                 reply = await _send(session, method, url, headers, body, timeout)

@@ -104,6 +104,10 @@ class NodeUnderTest:
         body = {"spec": {"epoch": epoch, "blocks": list(blocks)}}
         self.plane.request("PATCH", f"{API}/nodecidrs/{self.name}", body, token=self.operator)
 
+    def seen_version(self) -> int:
+        """How far etcd has come."""
+        return int(self.plane.request("GET", "/api/v1/namespaces?limit=1")["metadata"]["resourceVersion"])
+
     def status(self) -> Object:
         status: Object = self.plane.request("GET", f"{API}/nodecidrs/{self.name}").get("status", {})
         return status
@@ -163,6 +167,25 @@ def test_blocks_reach_pods_and_reports_the_operator(node: NodeUnderTest) -> None
         make_pod(node.plane, node.name, f"bound-{number}")
     status = node.reported(pending=8, inUse=1)  # 16 addresses, 9 of them spoken for: less than 8 are left
     assert status["blocks"] == [{"cidr": f"{node.net}.3.0/28", "inUse": 1, "cooling": 0}]
+
+
+def test_pods_that_a_restored_etcd_does_not_know_are_no_demand(node: NodeUnderTest) -> None:
+    """The agent's watch goes on above their versions: it never tells that they are gone."""
+    node.spec(2, node.block(3))
+    node.start("--resync-seconds=2")
+    make_pod(node.plane, node.name, "known")
+    node.reported(observedEpoch=2, pending=1)
+    backup = node.plane.back_up_etcd()
+    for number in range(16):  # more than there is room for: told at once
+        make_pod(node.plane, node.name, f"lost-{number}")
+    node.reported(pending=17)
+    before = node.seen_version()
+    node.plane.restore_etcd(backup)
+    while node.seen_version() <= before:
+        node.plane.request("PATCH", "/api/v1/namespaces/default", {"metadata": {"annotations": {"at": str(time.monotonic())}}})
+    assert node.reported(pending=1)["observedEpoch"] == 2
+    make_pod(node.plane, node.name, "after")
+    node.reported(pending=2)
 
 
 def test_drain_is_acknowledged_at_the_new_epoch(node: NodeUnderTest) -> None:

@@ -73,6 +73,7 @@ class Call:
     body: Any
     content_type: str | None
     timeout_seconds: float
+    accept: str | None = None
 
 
 @dataclass
@@ -85,8 +86,10 @@ class FakeTransport:
     clock: VirtualClock | None = None
     hanging: bool = False
 
-    async def request(self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float) -> Reply:
-        call = self._record(method, path, body, content_type, timeout_seconds)
+    async def request(
+        self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float, accept: str | None = None
+    ) -> Reply:
+        call = self._record(method, path, body, content_type, timeout_seconds, accept)
         if self.hanging:
             assert self.clock is not None
             await self.clock.sleep(timeout_seconds)
@@ -113,11 +116,13 @@ class FakeTransport:
     def end(self, error: Exception | None = None) -> None:
         self.watches[-1][1].put_nowait(error)
 
-    def _record(self, method: str, path: str, body: bytes | None, content_type: str | None, timeout_seconds: float) -> Call:
+    def _record(
+        self, method: str, path: str, body: bytes | None, content_type: str | None, timeout_seconds: float, accept: str | None = None
+    ) -> Call:
         parts = urlsplit(path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         parsed = None if body is None else json.loads(body)
-        call = Call(method, parts.path, query, parsed, content_type, timeout_seconds)
+        call = Call(method, parts.path, query, parsed, content_type, timeout_seconds, accept)
         self.calls.append(call)
         return call
 

@@ -29,6 +29,8 @@ class Stand:
     changes: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     refusals: list[Reply] = field(default_factory=list)
     from_cache: bool = False
+    compares: bool = False
+    regressions: int = 0
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(chance=1.0)
@@ -40,7 +42,12 @@ class Stand:
             clock=self.clock,
             on_change=lambda name, old, new: self.changes.append((name, old, new)),
             from_cache=self.from_cache,
+            compares=self.compares,
+            on_regression=self._regressed,
         )
+
+    def _regressed(self) -> None:
+        self.regressions += 1
 
     def _answer(self, call: Call) -> Reply:
         if self.refusals:
@@ -261,6 +268,97 @@ async def test_a_watch_that_goes_back_lists_again() -> None:
         await stand.clock.advance(2)
         assert reflector.regressed
         assert reflector.items == {"a": "before"}
+
+
+async def test_a_silent_watch_is_opened_anew_when_a_list_finds_a_restore() -> None:
+    """It stands above the restored versions, and would tell nothing until they have come there."""
+    stand = Stand([node("a", 900)], version=1000)
+    async with stand.running() as reflector:
+        stand.nodes, stand.version = [node("a", 100, "before")], 120
+        await reflector.relist()
+        await stand.clock.advance(2)
+        assert stand.transport.watches[-1][0].query["resourceVersion"] == "120"
+        assert stand.lists() == 2
+        await stand.emit("ADDED", node("c", 121))
+        assert reflector.items == {"a": "before", "c": "x"}
+        assert stand.regressions == 1
+
+
+async def test_restored_etcd_whose_versions_are_past_ours_is_noticed_by_what_is_older() -> None:
+    stand = Stand([node("a", 900, "lost"), node("phantom", 950)], version=1000)
+    async with stand.running() as reflector:
+        stand.nodes, stand.version = [node("a", 100, "before"), node("risen", 110)], 1200
+        await reflector.compare()
+        assert reflector.items == {"a": "before", "risen": "x"}
+        assert reflector.regressed
+        await stand.clock.advance(2)
+        assert stand.transport.watches[-1][0].query["resourceVersion"] == "1200"
+
+
+async def test_what_was_deleted_in_a_history_that_is_lost_is_back() -> None:
+    stand = Stand([node("a", 3)])
+    async with stand.running() as reflector:
+
+        def answer(_call: Call) -> Reply:
+            reflector._apply("DELETED", node("a", 11), 11)  # by a stream of before
+            return ok({"metadata": {"resourceVersion": "20"}, "items": [node("a", 3)]})
+
+        stand.transport.answer = answer
+        await reflector.relist()
+        assert reflector.items == {"a": "x"}
+        assert reflector.regressed
+
+
+async def test_compare_finds_what_no_watch_told() -> None:
+    stand = Stand([node("a", 3), node("phantom", 4)])
+    async with stand.running() as reflector:
+        stand.nodes, stand.version = [node("a", 3)], 20
+        await reflector.compare()
+        assert reflector.items == {"a": "x"}
+        assert not reflector.regressed
+        stand.nodes, stand.version = [node("a", 3), node("unheard-of", 18)], 30
+        await reflector.compare()
+        assert reflector.items == {"a": "x", "unheard-of": "x"}
+
+
+async def test_compare_asks_for_names_and_versions_and_leaves_what_is_right() -> None:
+    stand = Stand([node("a", 3), node("b", 4)])
+    async with stand.running() as reflector:
+        stand.nodes, stand.version = [node("a", 3), node("b", 13), node("c", 14)], 20  # the watch will tell of b and c
+        await reflector.compare()
+        assert reflector.lists == 1
+        assert [call.accept and call.accept.partition(";")[2].partition(";")[0] for call in stand.transport.calls] == [
+            None, None, "as=PartialObjectMetadataList",
+        ]  # fmt: skip
+        assert reflector.items == {"a": "x", "b": "x"}
+
+
+async def test_compare_goes_on_where_its_list_failed() -> None:
+    """By then the versions may be past ours."""
+    stand = Stand([node("a", 900, "lost")], version=1000)
+    async with stand.running() as reflector:
+        names = ok({"metadata": {"resourceVersion": "120"}, "items": [node("a", 900)]})
+        stand.refusals = [names, status(403, "Forbidden")]
+        with pytest.raises(Forbidden):
+            await reflector.compare()
+        stand.nodes, stand.version = [node("a", 900, "before")], 1200  # the same version in both histories
+        await reflector.compare()
+        assert reflector.items == {"a": "before"}
+
+
+@pytest.mark.parametrize("compares", [True, False])
+async def test_one_that_compares_asks_before_each_new_watch(*, compares: bool) -> None:
+    stand = Stand([node("a", 900)], version=1000, compares=compares)
+    async with stand.running() as reflector:
+        stand.transport.end(OutcomeUnknown("connection reset"))
+        await stand.clock.advance(2)
+        assert reflector.lists == 1
+        assert stand.lists() == 1 + compares
+        stand.nodes, stand.version = [node("a", 100, "before")], 120
+        stand.transport.end(OutcomeUnknown("connection reset"))
+        await stand.clock.advance(5)
+        assert reflector.items == {"a": "before" if compares else "x"}
+        assert stand.transport.watches[-1][0].query["resourceVersion"] == ("120" if compares else "1000")
 
 
 async def test_only_the_first_list_may_come_from_the_cache() -> None:

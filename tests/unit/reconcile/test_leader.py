@@ -32,7 +32,9 @@ class Recorded(DirectTransport):
         super().__init__(api)
         self.asked: list[str] = []
 
-    async def request(self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float) -> Reply:
+    async def request(
+        self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float, accept: str | None = None
+    ) -> Reply:
         plural = next(kind for kind in ("ippools", "ipblocks", "nodecidrs", "nodes", "") if f"/{kind}" in path)
         self.asked.append(f"{method} {plural}")
         return await super().request(method, path, body=body, content_type=content_type, timeout_seconds=timeout_seconds)
