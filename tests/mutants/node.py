@@ -76,7 +76,7 @@ AGENT_MUTANTS = (
         except OSError as error:
             self._failed(error)
         # Counted after the publication: no address of a Draining block can be assigned any more.
-        self.observation = self._observer.look(self._state_id, self._clock.monotonic())
+        self.observation = await self._look()
 """,
         """            self.observation = self._observer.look(self._state_id, self._clock.monotonic())
             await self.publisher.publish(seen, self.pools.items, self.namespaces.items)

@@ -20,7 +20,7 @@ from podcidr.agent.reclaim import Reclaimer
 from podcidr.agent.records import Attachment
 from podcidr.agent.report import Node, Pools, Report, count, pools_of
 from podcidr.agent.reporter import Reporter, margin
-from podcidr.agent.statedir import StateDir
+from podcidr.agent.statedir import StateDir, StateDirError
 from podcidr.agent.waiting import Absence, change_or_timeout
 from podcidr.api import names
 from podcidr.config import AgentConfig
@@ -229,7 +229,7 @@ class Agent:
             if not self.publisher.ready or self._is_amiss():
                 self._touch()
                 continue
-            observation = self._observer.look(self._state_id, self._clock.monotonic())
+            observation = await self._look()
             await self.reclaimer.round(observation, self.pods.items, self._state_id)
 
     def _is_amiss(self) -> bool:
@@ -252,7 +252,7 @@ class Agent:
         except OSError as error:
             self._failed(error)
         # Counted after the publication: no address of a Draining block can be assigned any more.
-        self.observation = self._observer.look(self._state_id, self._clock.monotonic())
+        self.observation = await self._look()
         await self._mender.links(self.observation, self._clock.monotonic())
         self._count_arrivals(self.observation)
         if (report := self._count(self.observation)) is not None:
@@ -261,6 +261,14 @@ class Agent:
             self._margin = margin(report, self.reporter.peak)
         self._watchful = report is None or bool(report.draining or self.observation.marks or self._trouble)
         return RETRY_SECONDS if self._trouble else self._next_look(report, self.observation)
+
+    async def _look(self) -> Observation:
+        """A directory may have gone since `_restore`: that is mended, or it was all that told who holds what."""
+        try:
+            return self._observer.look(self._state_id, self._clock.monotonic())
+        except StateDirError:
+            await self._restore()
+            return self._observer.look(self._state_id, self._clock.monotonic())
 
     async def _restore(self) -> None:
         """Directories first: without them nothing can be written, nor counted."""

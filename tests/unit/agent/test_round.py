@@ -1,5 +1,6 @@
 """The agent's round: what it goes by, and in which order it publishes and counts."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,24 @@ async def test_what_is_assigned_until_the_publication_is_counted(agent: Agent, m
     report = agent.reporter._offered
     assert report is not None
     assert (report.epoch, report.usage[parse_prefix(BLOCK)]) == (8, (1, 0))
+
+
+@pytest.mark.parametrize("name", ["pending", "attachments", "addresses"])
+async def test_a_directory_that_goes_in_the_middle_of_a_round_is_mended(agent: Agent, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What is left tells who holds what: no reason to end."""
+    attach(agent._state, record("10.64.3.1"))
+    publish = agent._state.publish
+
+    async def publish_then_lose(document: Object) -> Any:
+        standing = await publish(document)
+        shutil.rmtree(agent._state.root / name)
+        return standing
+
+    monkeypatch.setattr(agent._state, "publish", publish_then_lose)
+    await agent._round()
+    assert agent._state.missing() == []
+    assert agent.reporter._offered is not None
+    assert agent.reporter._offered.in_use == 1
 
 
 async def test_a_nodecidr_of_another_uid_is_taken_after_a_consistent_read_only(agent: Agent) -> None:
