@@ -11,7 +11,7 @@ PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-.PHONY: help demo demo-network test test-fast coverage mutants mutants-quick simulate faults lint generate check-generate model bench bench-plan bench-smoke bench-agent bench-latency bench-plugin bench-scarcity bench-forecast storm plugin assets requirements clean
+.PHONY: help demo demo-network test test-fast coverage mutants mutants-quick mutation-score simulate faults lint generate check-generate model bench bench-plan bench-smoke bench-agent bench-latency bench-plugin bench-scarcity bench-forecast storm plugin assets requirements clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,16 @@ mutants: $(STAMP) plugin assets ## deliberate bugs, each in a copy of the tree: 
 
 mutants-quick: $(STAMP) ## a few of them, in a minute
 	@$(PY) -m tests.mutants --quick
+
+MUTATION := build/mutation-venv
+$(MUTATION)/.stamp: requirements/mutation.txt
+	@echo "setting up $(MUTATION) from $< (a minute, once)"
+	@test -x $(MUTATION)/bin/python || python3 -m venv $(MUTATION)
+	@$(MUTATION)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+mutation-score: $(MUTATION)/.stamp ## every mutant that mutmut makes of the core, half an hour (AGAIN=1: only what survived)
+	@$(MUTATION)/bin/python -m tests.mutants.score $(if $(AGAIN),--again)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
 	@test -z "$$(ls operator/*.py 2>/dev/null)" || { echo "a .py file directly in operator/ shadows the standard module: move it into operator/podcidr"; exit 1; }
@@ -119,7 +129,7 @@ bench-forecast: $(STAMP) ## errors of the forecast of a pool's exhaustion (TRACE
 	@$(PY) -m bench.forecast $(if $(TRACES),--traces $(TRACES))
 
 requirements: $(STAMP) ## compile the hashed requirement files anew
-	@for what in agent: operator:--extra=operator dev:--extra=dev; do \
+	@for what in agent: operator:--extra=operator dev:--extra=dev mutation:--extra=mutation; do \
 	  $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	    --python-version 3.11 $${what#*:} pyproject.toml -o requirements/$${what%%:*}.txt; done
 

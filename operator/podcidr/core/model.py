@@ -204,7 +204,7 @@ class NodeCIDR:
     @property
     def said_gone(self) -> bool:
         """Whether a person says that the machine is gone, and no report since belies it."""
-        return self.said_gone_after != "" and self.said_gone_after == ((self.report and self.report.reported_at) or "never")
+        return self.said_gone_after == ((self.report and self.report.reported_at) or "never")
 
     @property
     def current(self) -> Report | None:

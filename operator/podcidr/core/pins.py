@@ -101,7 +101,7 @@ def _pinned(namespace: str, annotations: Mapping[str, str], pools: Mapping[str, 
         return [(ANNOTATION, name) for name in names]
     by_cidr = {cidr: name for name, rule in pools.items() for cidr in rule.cidrs}
     pairs = [
-        (annotation, name if name in pools else by_cidr.get(name, name))  # Calico's list takes a pool's CIDR too
+        (annotation, by_cidr.get(name, name))  # Calico's list takes a pool's CIDR too
         for annotation in CALICO_ANNOTATIONS
         for name in _names_of(namespace, annotation, annotations.get(annotation, ""))
     ]

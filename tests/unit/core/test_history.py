@@ -44,8 +44,12 @@ class TestLines:
         assert parse(one.line()) == one
 
     @pytest.mark.parametrize(
-        "line", ["", "x", f"{at(1)} stolen 10.0.0.0/28 p n", f"{at(1)} claimed 10.0.0.0/99 p n", "noon claimed 10.0.0.0/28 p n"]
-    )
+        "line",
+        [
+            "", "x", f"{at(1)} stolen 10.0.0.0/28 p n", f"{at(1)} claimed 10.0.0.0/99 p n", "noon claimed 10.0.0.0/28 p n",
+            f"{at(1)}  claimed 10.0.0.0/28 p n",
+        ],
+    )  # fmt: skip
     def test_what_is_not_ours(self, line: str) -> None:
         assert parse(line) is None
 
@@ -56,12 +60,17 @@ class TestLines:
 
     def test_of_actions(self) -> None:
         actions = [
-            CreateNodeCIDR("n1", "", ()), Claim("n1", "why", ONE, "default", "u", 1), Adopt("n1", "", ONE, "default", "u", 1),
-            Drain("n1", "", ONE), Undrain("n1", "", ONE, 1), Leave("n1", "", ONE), Free("n1", "", ONE, "u", 1),
+            CreateNodeCIDR("n1", "", ()), Claim("n1", "why", ONE, "default", "u", 1), Adopt("n1", "used", ONE, "default", "u", 1),
+            Drain("n2", "idle", ONE), Undrain("n1", "", ONE, 1), Leave("n1", "", ONE), Free("n1", "", TWO, "u", 1),
         ]  # fmt: skip
-        found = list(records_of(actions, {ONE: "default"}, at(1)))
-        assert [one.what for one in found] == ["claimed", "adopted", "draining", "undrained", "released", "freed"]
-        assert {one.pool for one in found} == {"default"}
+        assert list(records_of(actions, {ONE: "default"}, at(1))) == [
+            Record(at(1), "claimed", ONE, "default", "n1", "why"),
+            Record(at(1), "adopted", ONE, "default", "n1", "used"),
+            Record(at(1), "draining", ONE, "default", "n2", "idle"),
+            Record(at(1), "undrained", ONE, "default", "n1"),
+            Record(at(1), "released", ONE, "default", "n1"),
+            Record(at(1), "freed", TWO, "", "n1"),
+        ]
 
 
 class TestRing:
@@ -85,6 +94,15 @@ class TestMissed:
     def test_a_claim_after_the_last_line(self) -> None:
         assert missed([record(5, "freed", prefix="10.0.0.16/28")], row(7), at(9)) == [record(7, "claimed", reason="found in the ledger")]
 
+    def test_a_claim_stamped_by_a_clock_a_minute_behind(self) -> None:
+        """Creation is the API server's stamp, the line before it an operator's."""
+        last = [record(5, "freed", prefix="10.0.0.16/28")]
+        assert [one.what for one in missed(last, row(4), at(9))] == ["claimed"]
+        assert missed(last, row(3), at(9)) == []
+
+    def test_a_release_within_the_second_of_its_claim(self) -> None:
+        assert missed([record(7, "released")], row(7, released=7), at(9)) == []
+
     def test_an_old_claim_whose_line_has_gone_round_is_left_out(self) -> None:
         assert missed([record(50, "freed", prefix="10.0.0.16/28")], row(7), at(59)) == []
 
@@ -100,7 +118,8 @@ class TestMissed:
         assert [(one.what, one.at) for one in found] == [("claimed", at(7)), ("released", at(8))]
 
     def test_one_that_went(self) -> None:
-        assert [(one.what, one.at) for one in missed([record(7, "released")], {}, at(9))] == [("freed", at(9))]
+        reason = "found gone from the ledger; when it went is not known"
+        assert missed([record(7, "released", "n2")], {}, at(9)) == [record(9, "freed", "n2", reason)]
         assert missed([record(7, "freed")], {}, at(9)) == []
 
     def test_another_node_has_it_by_now(self) -> None:

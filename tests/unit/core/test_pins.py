@@ -82,6 +82,8 @@ def test_calico_lists_take_a_pools_cidr_and_may_be_empty() -> None:
 def test_automatic_pools_select_namespaces_too() -> None:
     assert pin(None, automatic=("gold", "default")) == Resolution(pools=("default",))
     assert "no automatic pool selects namespace team-x (refused by: gold)" in (pin(None, automatic=("gold",)).error or "")
+    silver = {"gold": POOLS["gold"], "silver": POOLS["gold"]}
+    assert "(refused by: gold, silver);" in (resolve("team-x", {}, {}, silver, ("gold", "silver")).error or "")
     assert pin(None, automatic=("gold", "default"), labels={"tier": "gold"}) is AUTOMATIC
 
 

@@ -84,6 +84,9 @@ class TestReserved:
         assert [address in intervals for address in (0, 1, 30, 31, 55, 61)] == [False, True, True, False, True, False]
         assert intervals == Intervals([Interval(50, 60), Interval(1, 30)])
         assert hash(intervals) == hash(Intervals(intervals))
+        for other in (Intervals([Interval(50, 60), Interval(1, 31)]), Intervals([Interval(49, 60), Interval(1, 30)]), list(intervals)):
+            assert intervals != other
+        assert hash(intervals) != hash(Intervals([Interval(1, 30)]))
         assert repr(intervals) == "Intervals([Interval(first=1, last=30), Interval(first=50, last=60)])"
 
     def test_what_is_of_a_prefix(self) -> None:

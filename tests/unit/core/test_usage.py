@@ -83,6 +83,11 @@ def test_a_pool_without_capacity() -> None:
     assert (found.utilization_percent, found.claimed_percent, found.blocks_free, found.capacity) == (0, 0, 0, 0)
 
 
+def test_claimed_is_a_whole_percentage_of_blocks_that_are_not_free() -> None:
+    assert [PoolUsage(blocks_total=3, blocks_claimed=claimed).claimed_percent for claimed in range(4)] == [0, 33, 66, 100]
+    assert isinstance(PoolUsage(blocks_total=3, blocks_claimed=1).claimed_percent, int)
+
+
 def test_counts_saturate_at_what_json_keeps_exact() -> None:
     found = usage(build.pool("p", ipv6="fd00::/48", gateway="None"), Family.IPV6)
     assert (found.blocks_total, found.capacity) == (2**74, 2**80 - 1)
