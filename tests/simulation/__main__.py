@@ -16,7 +16,7 @@ from typing import Any
 
 COUNT_SEEDS = 100
 """From so many seeds on, every kind of action and of fault must have occurred."""
-SAY_SECONDS = 20.0
+SAY_SECONDS = 15.0
 SEED_SECONDS = 120.0
 """Of a processor: a seed that takes longer hangs."""
 
@@ -102,14 +102,26 @@ def _run_all(options: argparse.Namespace, keep: frozenset[int] | None) -> int:
             return 1
         if time.monotonic() >= say_at:
             say_at = time.monotonic() + SAY_SECONDS
-            print(totals.line(time.monotonic() - began), flush=True)
+            print(_progress(totals.seeds, options.seeds, time.monotonic() - began), flush=True)
     print(totals.line(time.monotonic() - began))
+    print(f"{_processor_seconds() / max(1, totals.seeds):.2f} s of a processor a seed")
     print(f"least of a seed: {totals.least_writes} API writes, {totals.least_faults} faults")
     print("\n".join(totals.table()))
     missing = [] if totals.seeds < COUNT_SEEDS else list(_missing(totals))
     if missing:
         print(f"FAILED: never occurred: {', '.join(missing)}")
     return 1 if missing else 0
+
+
+def _progress(done: int, wanted: int, seconds: float) -> str:
+    minutes_left = (wanted - done) * seconds / done / 60
+    pace = f"{60 * done / seconds:.0f} a minute, {minutes_left:.0f} min left"
+    return f"{done} of {wanted} seeds clean, {pace}; {_processor_seconds() / done:.2f} s of a processor each"
+
+
+def _processor_seconds() -> float:
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 def _missing(totals: Totals) -> Iterator[str]:

@@ -5,6 +5,7 @@ on kube-apiserver: what they do not say, nobody may rely on.
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -113,8 +114,9 @@ class FakeApi:
     revision: int = 100
     compacted: int = 0
     objects: dict[str, dict[str, Stored]] = field(default_factory=dict)
-    log: list[Change] = field(default_factory=list)
-    watchers: list[Watcher] = field(default_factory=list)
+    logs: dict[str, list[Change]] = field(default_factory=dict)
+    """What happened, by kind."""
+    watchers: dict[str, list[Watcher]] = field(default_factory=dict)
     on_change: Callable[[Change], None] = lambda change: None
     uids: int = 0
     _pages: dict[str, tuple[int, list[Stored]]] = field(default_factory=dict)
@@ -269,9 +271,9 @@ class FakeApi:
         else:
             self.objects.setdefault(plural, {})[key] = stored
         change = Change(self.revision, plural, kind, key, stored, old)
-        self.log.append(change)
-        for watcher in self.watchers:
-            if watcher.plural == plural and watcher.selected(stored.value) and change.revision > watcher.position:
+        self.logs.setdefault(plural, []).append(change)
+        for watcher in tuple(self.watchers.get(plural, ())):
+            if watcher.selected(stored.value) and change.revision > watcher.position:
                 watcher.emit(change)
         self.on_change(change)
         return stored
@@ -284,21 +286,23 @@ class FakeApi:
         if position < self.compacted:
             end(Refused(410, "Expired", f"too old resource version: {position} ({self.compacted})"))
             return watcher
-        self.watchers.append(watcher)
-        for change in self.log:
-            if change.revision > position and change.plural == target.plural and watcher.selected(change.new.value):
+        self.watchers.setdefault(target.plural, []).append(watcher)
+        log = self.logs.get(target.plural, [])
+        for change in log[bisect_right(log, position, key=lambda change: change.revision) :]:
+            if watcher.selected(change.new.value):
                 emit(change)
         return watcher
 
     def close(self, watcher: Watcher) -> None:
         """The client went away, or the server ended the stream."""
-        if watcher in self.watchers:
-            self.watchers.remove(watcher)
+        of_kind = self.watchers.get(watcher.plural, [])
+        if watcher in of_kind:
+            of_kind.remove(watcher)
 
     def compact(self) -> None:
         """Forget how it came to be: older watches and pages are too old from here on."""
         self.compacted = self.revision
-        self.log.clear()
+        self.logs.clear()
 
     # What a person or etcd does beside the API
 
@@ -311,8 +315,8 @@ class FakeApi:
         self.revision, self.objects = snapshot.revision, {plural: dict(kind) for plural, kind in snapshot.objects.items()}
         self.compact()
         self._pages.clear()
-        watchers, self.watchers = self.watchers, []
-        for watcher in watchers:
+        watchers, self.watchers = self.watchers, {}
+        for watcher in (watcher for of_kind in watchers.values() for watcher in of_kind):
             watcher.end(None)
 
     def values(self, plural: str) -> list[Object]:
@@ -360,6 +364,8 @@ def _same(old: Object, new: Object) -> bool:
 
 def selector(text: str | None, namespace: str) -> Callable[[Object], bool]:
     """A field selector as a function."""
+    if not text and not namespace:
+        return lambda obj: True
     terms = [(field.split("."), value) for field, _, value in (term.partition("=") for term in (text or "").split(",") if term)]
 
     def selected(obj: Object) -> bool:

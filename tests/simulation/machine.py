@@ -270,7 +270,7 @@ class Machine:
             self._witness.note("ADD failed", self.name, key, container, str(error))
             await self._delete(sandbox)
             self._failures[key] += 1
-            await asyncio.sleep(self._rng.uniform(0.5, 1.0) * min(60.0, 2.0 ** self._failures[key]))
+            await asyncio.sleep(self._rng.uniform(0.5, 1.0) * min(60.0, 2.0 * 2.0 ** self._failures[key]))
             return
         del self._failures[key]
         sandbox.addresses = [ip["address"].partition("/")[0] for ip in result["ips"]]
@@ -336,10 +336,10 @@ class Machine:
 
     def _stamp(self, call: Call) -> tuple[object, ...]:
         """What makes a new attempt worthwhile; now and then one is made anyway (cooldowns end)."""
-        stamps: list[object] = [int(self.clock.monotonic()) // 2]
+        stamps: list[object] = [int(self.clock.monotonic()) // 4]
         for name in ("ready", "allocation.json", f"namespaces/{call.namespace}", "addresses"):
             try:
-                found = (self.state_dir / name).stat()
+                found = os.stat(f"{self.state_dir}/{name}")  # noqa: PTH116 - half of the cost is pathlib's
                 stamps += [found.st_ino, found.st_mtime_ns]
             except FileNotFoundError:
                 stamps.append(None)

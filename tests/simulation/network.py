@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from podcidr.kube.errors import OutcomeUnknown, Stalled, Unreachable, from_status
 from podcidr.kube.transport import Reply
 from tests.simulation.fake_api import Change, FakeApi, Refused, Watcher, parse
-from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.loop import Due, Process, VirtualLoop
 
 SERVER = contextvars.Context()
 """Of what happens outside every process: who is killed has still sent."""
@@ -131,6 +131,7 @@ class _Exchange:
     path: str
     body: bytes | None
     content_type: str | None
+    patience: Due | None = None
 
     def send(self, timeout_seconds: float, held_back: float | None = None) -> None:
         net, kind = self.net, self.net.pick_fault(writes=self.method != "GET")
@@ -143,7 +144,7 @@ class _Exchange:
             there = timeout_seconds * net.rng.uniform(1.0, 4.0)
         if there is not None:
             net.loop.call_later(there, self._arrive, kind, net.generation, context=SERVER)
-        net.loop.call_later(timeout_seconds, self._give_up, context=SERVER)
+        self.patience = net.loop.call_later(timeout_seconds, self._give_up, context=SERVER)
 
     def _arrive(self, kind: str | None, generation: int) -> None:
         net = self.net
@@ -180,11 +181,17 @@ class _Exchange:
 
     def _deliver(self, reply: Reply) -> None:
         if not self.answer.done():
+            self._settle()
             self.answer.set_result(reply)
 
     def _fail(self, error: Exception) -> None:
         if not self.answer.done():
+            self._settle()
             self.answer.set_exception(error)
+
+    def _settle(self) -> None:
+        if self.patience is not None:
+            self.patience.cancel()
 
     def _give_up(self) -> None:
         self._fail(OutcomeUnknown(f"{self.method} {self.path}: no answer"))

@@ -22,6 +22,8 @@ from tests.simulation.loop import Process
 from tests.simulation.world import LIFE, NAMESPACES, SETTLE_SECONDS, World
 
 MIN_FAULTS, MIN_WRITES, MIN_NODES, MIN_OPERATORS = 15, 300, 3, 2
+LARGE_SHARE = 0.1
+"""Of the seeds: longer and with more of everything. The others are hardly more than what a seed must have."""
 QUIET_SECONDS = 330.0
 TRACE_LINES = 120
 
@@ -54,7 +56,7 @@ def run_seed(seed: int, keep: frozenset[int] | None = None, *, verbose: bool = F
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     directory = Path(tempfile.mkdtemp(prefix=f"podcidr-sim-{seed}-", dir=memory))
     gc.freeze()
-    gc.set_threshold(100_000)  # a seed is short
+    gc.disable()  # a seed is short
     sys.unraisablehook = lambda _: None  # killed processes are torn apart at the end; nobody is left to hear of it
     try:
         return _Run(seed, directory, keep, verbose=verbose).run()
@@ -80,8 +82,10 @@ class _Run:
         world = self.world
         worlds.count_what_is_applied(world.actions)
         worlds.remember_parsed_addresses()
+        worlds.remember_metrics()
+        worlds.remember_paths()
         worlds.seed_state_ids(self.seed)
-        worlds.slow_down_timed_rounds(2.0)
+        worlds.slow_down_timed_rounds(3.0)
         violation: str | None = None
         main = world.task(self._all())
         world.loop.run_until_complete(main)
@@ -148,26 +152,34 @@ class _Run:
     # Chaos
 
     async def _chaos(self) -> None:
-        seconds = self.rng.choice((600.0, 900.0, 1500.0))
+        large = self.rng.random() < LARGE_SHARE
+        seconds = self.rng.choice((900.0, 1500.0) if large else (300.0, 400.0, 500.0))
         end = self.world.loop.now + 30.0 + seconds
-        life = self.world.task(self._live(self.rng.randrange(50, 80), seconds))
-        await self._misfortunes(self.rng.randrange(24, 36), seconds)
+        life = self.world.task(self._live(self.rng.randrange(50, 80) if large else self.rng.randrange(55, 75), seconds))
+        await self._misfortunes(self.rng.randrange(24, 36) if large else self.rng.randrange(18, 24), seconds)
         await life
         await asyncio.sleep(max(0.0, end - self.world.loop.now))
         worlds.slow_down_timed_rounds(10.0)  # what is left is mostly waiting
         for number in range(1000, 1200):
-            if self._is_enough():
-                break
+            if self._is_enough(len(self.running)):
+                await self._ended()
+                if self._is_enough(0):
+                    break
             await asyncio.sleep(random.Random(f"{self.seed}-more-{number}").uniform(3.0, 20.0))
-            self._live_once(random.Random(f"{self.seed}-life-{number}"))
-            self._begin_fault(number)
+            for once in range(2):
+                self._live_once(random.Random(f"{self.seed}-life-{number}-{once}"))
+            if sum(self.happened.values()) < MIN_FAULTS or number % 4 == 0:
+                self._begin_fault(number)
+        await self._ended()
+
+    async def _ended(self) -> None:
         if self.running:
             await asyncio.wait(self.running, timeout=4000.0)
 
-    def _is_enough(self) -> bool:
-        """(When a failure is replayed with few faults, it stays with these.)"""
+    def _is_enough(self, expected: int) -> bool:
+        """With the faults that are still under way. (When a failure is replayed with few faults, it stays with these.)"""
         written = sum(count for plural, count in self.world.network.writes.items() if plural not in ("leases", "events"))
-        return self.keep is not None or (sum(self.happened.values()) >= MIN_FAULTS and written >= MIN_WRITES)
+        return self.keep is not None or (sum(self.happened.values()) + expected >= MIN_FAULTS and written >= MIN_WRITES)
 
     async def _live(self, count: int, seconds: float) -> None:
         await asyncio.sleep(5.0)

@@ -75,7 +75,7 @@ class StateDir:
 
     def missing(self) -> list[str]:
         """The directories that are not there."""
-        return [name for name in _DIRECTORIES if not (self.root / name).is_dir()]
+        return [path.name for path in (self.attachments, self.addresses, self.pending, self.namespaces) if not path.is_dir()]
 
     def is_ours(self) -> bool:
         """Whether the lock that we hold is still the one that another agent would find."""
