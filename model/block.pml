@@ -1,5 +1,5 @@
 /* The life of a block: Claim, Drain, Undrain, Leave, Adopt, Free, and NodeCIDRs that are created, between operators with old views,
- * two nodes and their agents. Design: docs/model.md. What a transition is called in the code stands beside it (-> FILE NAME).
+ * two nodes and their agents. What a transition is called in the code stands beside it (-> FILE NAME).
  *
  * Safety: no block is in the allocation files of two nodes, nor in one while a pod on the other still has an address of it,
  * nor in the lists of two NodeCIDRs. Quarantine lasts no time and a Lease is worth nothing. A look and a write are one step each, and any
@@ -13,6 +13,7 @@
  *   AGAIN       NodeCIDRs are deleted by hand at any moment, finalizer or not
  *   LOST        machines end with their pods, their Nodes are deleted, they come back empty; time enough has always passed
  *   TWO_AGENTS  two agents on node 0 at once: the lock of the state directory is gone
+ *   PROMPT      node 1 obeys and reports in the step of the patch, nothing happens to it: the larger worlds fit into memory
  * Guards removed by -D:
  *   NO_LOCK        a claim enters although CREATE said that the IPBlock exists
  *   ENTER_LEFT     a claim that another attempt left behind enters
@@ -28,7 +29,7 @@
  *   NO_TOUCH       Adopt of a claim does not write its IPBlock
  *   NO_ADOPT       a claim for an earlier NodeCIDR is treated as one for this
  *   NO_NODE_READ   a lost node's block leaves by the cached absence of the Node alone
- *   REPORT_ANY_UID a report is written whatever NodeCIDR bears the name
+ *   REPORT_ANY_UID a report counts whatever NodeCIDR bears the name
  * WITNESS asserts that what the model is about never happens; it must fail.
  */
 #ifndef OPERATORS
@@ -59,6 +60,7 @@
 #define LEAVE_LOST 5                   /* -> core/life.py is_lost */
 #define ADOPT 6                        /* -> core/actions.py Adopt */
 #define FREE 7                         /* -> core/actions.py Free */
+#define LEAVE_BARE 13                  /* Leave where there is no NodeCIDR */
 #define CREATE 8                       /* -> core/actions.py CreateNodeCIDR */
 
 byte ib_state; bit ib_node, ib_uid;    /* IPBlock; its nodeCIDRUID is that of the NodeCIDR there is now */
@@ -69,6 +71,7 @@ bool file_has[2], used[2];             /* allocation.json offers it; a pod has a
 
 bit o_node[OPERATORS];                 /* whose round it is */
 bool o_block[OPERATORS], o_epoch[OPERATORS], o_uid[OPERATORS];  /* what the operator looked at is still the present one */
+bool o_same[OPERATORS];                /* the IPBlock that it looked at is of the present NodeCIDR's uid */
 bool a_has[AGENTS], a_used[AGENTS], a_there[AGENTS], a_alive[AGENTS];
 bool a_current[AGENTS], a_uid[AGENTS]; /* what the agent looked at is still the present epoch, uid */
 #ifdef TWO_AGENTS
@@ -105,7 +108,7 @@ inline epoch_ends(n) {
 }
 
 inline uid_ends(n) {
-  do :: i < OPERATORS -> if :: o_node[i] == n -> o_uid[i] = false; o_epoch[i] = false :: else fi; i++ :: else -> break od; i = 0;
+  do :: i < OPERATORS -> if :: o_node[i] == n -> o_uid[i] = false; o_epoch[i] = false; o_same[i] = false :: else fi; i++ :: else -> break od; i = 0;
   do :: i < AGENTS -> if :: NODE_OF(i) == n -> a_uid[i] = false; a_current[i] = false :: else fi; i++ :: else -> break od; i = 0;
 #ifdef TWO_AGENTS
   file_uid[n] = false; file_current[n] = false;
@@ -119,7 +122,7 @@ inline uid_ends(n) {
 /* ---- the operator ---- */
 
 inline look_block() {                  /* -> reconcile/observed.py Observed.snapshot */
-  v_state = ib_state; v_mine = (ib_node == o_node[me]); v_same = ib_uid; o_block[me] = true
+  v_state = ib_state; v_mine = (ib_node == o_node[me]); o_same[me] = (ib_uid && v_mine); o_block[me] = true
 }
 
 inline look_nodecidr() {               /* -> reconcile/observed.py Observed.snapshot */
@@ -132,9 +135,14 @@ inline look_node() { v_node = node[o_node[me]] }
 
 inline live() {                        /* -> core/life.py live */
   if
+  :: o_uid[me] -> v_same = o_same[me]
+  :: !o_uid[me] -> v_same = true       /* of a uid that is gone, both: no patch will fit */
+  :: !o_uid[me]
+  fi;
+  if
   :: v_there -> act = NOTHING
   :: !v_there && v_node -> act = CREATE
-  :: !v_there && !v_node && v_state == CLAIMED && v_mine -> act = LEAVE_LOST
+  :: !v_there && !v_node && v_state == CLAIMED && v_mine -> act = LEAVE_BARE   /* -> core/life.py _without_nodecidr */
   :: v_there && v_has == ACTIVE -> act = DRAIN                        /* -> core/life.py must_go */
   :: v_there && v_has == DRAINING && v_node -> act = UNDRAIN          /* -> core/grow.py Growth.grow */
   :: v_there && v_has == DRAINING && v_empty -> act = LEAVE           /* -> core/life.py _may_leave */
@@ -161,7 +169,7 @@ inline live() {                        /* -> core/life.py live */
 inline forget() {                      /* what the rest of the round does not need: fewer states */
   listed = (v_has != NONE);
   if
-  :: (act == LEAVE || act == LEAVE_LOST) && v_state == CLAIMED && v_mine
+  :: (act == LEAVE || act == LEAVE_LOST || act == LEAVE_BARE) && v_state != ABSENT && v_mine
   :: act == FREE -> o_uid[me] = false; o_epoch[me] = false
   :: act == ADOPT && v_state != ABSENT
   :: act == ADOPT && v_state == ABSENT -> act = ADOPT_MISSING; o_block[me] = false
@@ -171,7 +179,7 @@ inline forget() {                      /* what the rest of the round does not ne
 #ifdef REREAD_BLOCK
   mine = (v_state == CLAIMED && v_mine);
 #endif
-  v_state = ABSENT; v_has = NONE; v_mine = false; v_used = false; v_empty = false; v_same = false; v_there = false; v_node = false
+  v_state = ABSENT; v_has = NONE; v_mine = false; v_used = false; v_empty = false; v_same = false; v_there = false; v_node = false; o_same[me] = false
 }
 
 inline create() { block_written(); ib_state = CLAIMED; ib_node = o_node[me]; ib_uid = o_uid[me] }
@@ -216,7 +224,13 @@ inline secure_adopted() {              /* -> reconcile/apply.py Applier._secure_
 inline patch(entry) {                  /* -> reconcile/edits.py NodeEdit.operations */
   d_step {
     if
-    :: SAME(me) -> nc_has[o_node[me]] = entry; epoch_ends(o_node[me]); assert(nc_has[0] == NONE || nc_has[1] == NONE)
+    :: SAME(me) -> nc_has[o_node[me]] = entry; epoch_ends(o_node[me]); assert(nc_has[0] == NONE || nc_has[1] == NONE);
+#ifdef PROMPT
+       if :: o_node[me] == 1 -> file_has[1] = (entry == ACTIVE); assert(!(file_has[1] && (file_has[0] || used[0]))); st_empty[1] = true :: else fi;
+#ifdef WITNESS
+       if :: file_has[1] -> seen[1] = true; assert(!(seen[0] && seen[1])) :: else fi
+#endif
+#endif
     :: else -> act = IDLE              /* refused: the attempt ends */
     fi }
 }
@@ -247,8 +261,10 @@ inline leave() {                       /* -> reconcile/apply.py Applier._patch *
 #endif
 }
 
-inline read_node() {                   /* -> reconcile/apply.py Applier._drop_what_came_back */
-#ifndef NO_NODE_READ
+inline read_node() {                   /* -> reconcile/apply.py Applier._is_back */
+#ifdef NO_NODE_READ
+  skip
+#else
   if :: node[o_node[me]] -> act = IDLE :: else fi
 #endif
 }
@@ -271,8 +287,12 @@ end:
      :: act == LEAVE_LOST ->
         read_node();
         if
-        :: act != IDLE && o_uid[me] -> leave()
-        :: act != IDLE && !o_uid[me] -> if :: !nc_there[o_node[me]] -> quarantine() :: else fi  /* -> reconcile/apply.py Applier._leave_without_node */
+        :: act != IDLE -> leave()
+        :: else
+        fi
+     :: act == LEAVE_BARE ->           /* -> reconcile/apply.py Applier._leave_without_node */
+        if                             /* first the NodeCIDR, then the Node: what is listed later needs a write on the IPBlock */
+        :: !nc_there[o_node[me]] -> read_node(); if :: act != IDLE -> quarantine() :: else fi
         :: else
         fi
      :: act == FREE ->                 /* -> reconcile/apply.py Applier._free */
@@ -300,6 +320,7 @@ end:
 
 inline look(a, n) {                    /* -> agent/service.py Agent._current */
   d_step {
+    node[n] && nc_there[n] ->          /* without a NodeCIDR the files stay, and nothing is reported */
     a_there[a] = nc_there[n]; a_has[a] = (nc_has[n] == ACTIVE); a_uid[a] = nc_there[n]; a_current[a] = nc_there[n]; a_alive[a] = true;
 #ifdef TWO_AGENTS
     a_behind[a] = false; if :: n == 0 -> a_ahead[a] = !a_current[2 - a]; a_ahead[2 - a] = false :: else fi
@@ -344,11 +365,13 @@ inline publish(a, n) {                 /* -> agent/statedir.py StateDir.publish 
 }
 
 inline land(n, r_uid, r_used, r_current) {
-#ifdef REPORT_ANY_UID
-  if :: nc_there[n] -> st_used[n] = r_used; st_empty[n] = r_current && !r_used :: else fi
-#else
-  if :: r_uid -> st_used[n] = r_used; st_empty[n] = r_current && !r_used :: else fi
+  if
+  :: r_uid -> st_used[n] = r_used; st_empty[n] = r_current && !r_used
+#ifdef REPORT_ANY_UID                  /* the epochs of two NodeCIDRs of one name may be the same */
+  :: !r_uid && nc_there[n] -> st_used[n] = r_used; if :: st_empty[n] = !r_used :: st_empty[n] = false fi
 #endif
+  :: else
+  fi
 }
 
 inline send(a, n) {                    /* -> agent/reporter.py Reporter._send */
@@ -373,8 +396,7 @@ inline forget_look(a) {
 proctype Agent(byte a) {               /* -> agent/service.py Agent._round */
 end:
   do
-  :: node[NODE_OF(a)] && nc_there[NODE_OF(a)] ->
-     look(a, NODE_OF(a));
+  :: look(a, NODE_OF(a));
      atomic { if :: a_alive[a] -> publish(a, NODE_OF(a)) :: else -> forget_look(a) fi };
      if :: a_there[a] -> send(a, NODE_OF(a)) :: else fi
   od
@@ -384,8 +406,8 @@ end:
 proctype Network() {
 end:
   do
-  :: d_step { l_there[0] -> land(0, l_uid[0], l_used[0], l_current[0]); l_there[0] = false; l_used[0] = false; l_current[0] = false; l_uid[0] = false }
-  :: d_step { l_there[1] -> land(1, l_uid[1], l_used[1], l_current[1]); l_there[1] = false; l_used[1] = false; l_current[1] = false; l_uid[1] = false }
+  :: atomic { l_there[0] -> land(0, l_uid[0], l_used[0], l_current[0]); l_there[0] = false; l_used[0] = false; l_current[0] = false; l_uid[0] = false }
+  :: atomic { l_there[1] -> land(1, l_uid[1], l_used[1], l_current[1]); l_there[1] = false; l_used[1] = false; l_current[1] = false; l_uid[1] = false }
   od
 }
 #endif
@@ -399,7 +421,9 @@ proctype Person() {
 end:
   do
   :: delete_nodecidr(0)
+#ifndef PROMPT
   :: delete_nodecidr(1)
+#endif
   od
 }
 #endif
@@ -411,7 +435,9 @@ end:
   do
   :: atomic { node[m] -> node[m] = false; file_has[m] = false; used[m] = false; a_alive[m] = false }
   :: atomic { !node[m] -> node[m] = true }
+#ifndef PROMPT
   :: m = 1 - m
+#endif
   od
 }
 #endif
@@ -426,7 +452,12 @@ init {
 #if OPERATORS == 3
     run Operator(2);
 #endif
-    run Agent(0); run Agent(1);
+    run Agent(0);
+#ifdef PROMPT
+    st_empty[1] = true;
+#else
+    run Agent(1);
+#endif
 #ifdef TWO_AGENTS
     run Agent(2);
 #endif

@@ -74,6 +74,14 @@ WRITES = (
         (unit("reconcile/test_apply.py"),),
     ),
     Mutant(
+        "leave-by-the-cached-absence-of-a-node",
+        "a lost node's block leaves although its Node may be back",
+        f"{RECONCILE}/apply.py",
+        "return await self._writes.read_node(node) is not None",
+        "return False",
+        (unit("reconcile/test_apply.py"),),
+    ),
+    Mutant(
         "patch-without-uid",
         "a patch of a NodeCIDR fits one that was made again",
         f"{RECONCILE}/edits.py",

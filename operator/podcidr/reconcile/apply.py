@@ -1,7 +1,8 @@
 """apply: carry a plan out by the rules that keep an address single. Steps never in parallel or in another order *for one block*.
 
     Enter  take the NodeCIDR decided on → CREATE the IPBlock (the lock) → read the pools → patch the NodeCIDR, testing uid and epoch
-    Leave  take the IPBlock decided on → patch the NodeCIDR, testing uid and epoch → set the IPBlock Quarantined at its version
+    Leave  take the IPBlock decided on → patch the NodeCIDR, testing uid and epoch → set the IPBlock Quarantined at its version;
+           where the node is gone, see before the patch that no Node of its name is back
     Adopt  take the NodeCIDR decided on → create or touch the IPBlock → patch the NodeCIDR
 
 All patches of one node in a round are one. A definite refusal ends the attempt: re-read, plan again. No answer means
@@ -121,6 +122,8 @@ class Applier:
         await self._all(self._secure_adopted(edit, adopt, snapshot, outcome) for edit in batch for adopt in list(edit.adopts))
         if created:
             await self._drop_what_may_not_enter(batch, created, snapshot, outcome)
+        gone = [edit for edit in batch if edit.leaves and edit.decided.name not in snapshot.nodes]
+        await self._all(self._drop_leaves_of_who_is_back(edit, outcome) for edit in gone)
         await self._all(self._patch(edit, created, snapshot, outcome) for edit in batch)
 
     async def _create_block(self, edit: NodeEdit, claim: Claim, created: dict[Claim, Block], outcome: Outcome) -> None:
@@ -160,6 +163,18 @@ class Applier:
                     outcome.refused.append((claim, why))
                     outcome.unused.add(created[claim].uid)
 
+    async def _drop_leaves_of_who_is_back(self, edit: NodeEdit, outcome: Outcome) -> None:
+        """That a lost node's block is empty rests on its Node's absence, and the cache of Nodes may be behind that of NodeCIDRs."""
+        if await self._is_back(edit.decided.name):
+            outcome.refused += [(leave, "its Node is back") for leave in edit.leaves]
+            edit.leaves.clear()
+
+    async def _is_back(self, node: str) -> bool:
+        try:
+            return await self._writes.read_node(node) is not None
+        except KubeError as error:
+            raise Doubt(f"reading Node {node} before its blocks leave: {error}") from error
+
     async def _patch(self, edit: NodeEdit, created: dict[Claim, Block], snapshot: Snapshot, outcome: Outcome) -> None:
         operations = edit.operations()
         if not operations:
@@ -197,9 +212,13 @@ class Applier:
             await self._writes.quarantine(block)
 
     async def _leave_without_node(self, leave: Leave, snapshot: Snapshot, _outcome: Outcome) -> None:
-        """There is no list to take it off; a read makes sure. A NodeCIDR made again has another uid, so no late Enter fits."""
-        if await self._writes.read_nodecidr(leave.node) is None:
-            await self._quarantine(leave, snapshot)
+        """There is no list to take it off; a read makes sure. A NodeCIDR made again has another uid, so no late Enter fits.
+
+        The Node is read after it: whoever comes back later has to write the IPBlock before it is listed.
+        """
+        if await self._writes.read_nodecidr(leave.node) is not None or await self._is_back(leave.node):
+            raise Conflict(f"{leave.node} is back")
+        await self._quarantine(leave, snapshot)
 
     async def _free(self, action: Free, _outcome: Outcome) -> None:
         await self._writes.free(action)

@@ -7,12 +7,12 @@ from typing import Any
 
 from podcidr.api import convert, names
 from podcidr.core.actions import Adopt, Claim, Free
-from podcidr.core.model import Block, NodeCIDR, Pool
+from podcidr.core.model import Block, Node, NodeCIDR, Pool
 from podcidr.core.prefix import block_name
 from podcidr.kube.client import KubeClient, Object
 from podcidr.kube.clock import Clock, rfc3339
 from podcidr.kube.errors import NotFound
-from podcidr.kube.resources import IPBLOCKS, NODECIDRS
+from podcidr.kube.resources import IPBLOCKS, NODECIDRS, NODES
 from podcidr.reconcile.observed import Observed
 
 
@@ -80,6 +80,16 @@ class Writes:
         """All pools, consistently."""
         await self._observed.pools.relist()
         return dict(self._observed.pools.items)
+
+    async def read_node(self, name: str) -> Node | None:
+        """As it is now; None if there is none."""
+        try:
+            obj = await self._client.get(NODES, name)
+        except NotFound:
+            self._observed.nodes.forget(name)
+            return None
+        self._observed.nodes.observe(obj)
+        return convert.node(obj)
 
     async def read_nodecidr(self, name: str) -> NodeCIDR | None:
         """As it is now; None if there is none."""

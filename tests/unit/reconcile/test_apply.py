@@ -1,12 +1,13 @@
 """How a plan is carried out when the API server says no, or nothing: recorded step by step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from podcidr.core.actions import Action, Adopt, Claim, Free, Leave
-from podcidr.core.model import Block, Entry, NodeCIDR, Pool, Snapshot, Space
+from podcidr.core.model import Block, Entry, Node, NodeCIDR, Pool, Snapshot, Space
 from podcidr.core.prefix import Family, block_name, parse_prefix
 from podcidr.kube.errors import AlreadyExists, Conflict, Fenced, Invalid, OutcomeUnknown, Unreachable
 from podcidr.reconcile.apply import Applier, Doubt, Outcome
@@ -16,7 +17,10 @@ CIDR = parse_prefix("10.64.0.0/24")
 POOL = Pool("default", "pool-uid", 1, {Family.IPV4: Space((CIDR,), 28)}, accepted=frozenset({CIDR}))
 NODE = NodeCIDR("n1", "uid-1", 4, ("default",), (Entry(B, "default", "pool-uid", 1, draining=True),))
 HELD = Block(block_name(B), "block-uid", B, "default", "pool-uid", "n1", "uid-1", resource_version=9)
-SNAPSHOT = Snapshot({"default": POOL}, {}, {"n1": NODE}, {HELD.name: HELD})
+MACHINE = Node("n1")
+SNAPSHOT = Snapshot({"default": POOL}, {"n1": MACHINE}, {"n1": NODE}, {HELD.name: HELD})
+GONE = replace(SNAPSHOT, nodes={})
+BARE = replace(GONE, nodecidrs={})
 CLAIM = Claim("n1", "", A, "default", "pool-uid", 1)
 LEAVE = Leave("n1", "", B)
 
@@ -24,8 +28,9 @@ LEAVE = Leave("n1", "", B)
 class Recorded:
     """Stands where `Writes` does: notes each call, and fails where told."""
 
-    def __init__(self, pools: dict[str, Pool] | None = None, **failures: Exception) -> None:
+    def __init__(self, pools: dict[str, Pool] | None = None, back: Node | None = None, **failures: Exception) -> None:
         self.calls: list[str] = []
+        self._back = back
         self._failures = failures
         self._pools = {"default": POOL} if pools is None else pools
 
@@ -36,6 +41,8 @@ class Recorded:
                 raise self._failures[name]
             if name == "read_pools":
                 return self._pools
+            if name == "read_node":
+                return self._back
             return Block(block_name(A), "new-uid", A, "default", "pool-uid", "n1", "uid-1") if name == "create_block" else None
 
         return call
@@ -63,7 +70,7 @@ async def test_a_claim_that_no_list_has_leaves_by_a_fence_first() -> None:
     """The epoch is raised though nothing is taken off: a delayed Enter of that claim fits no more."""
     bare = NodeCIDR("n1", "uid-1", 4, ("default",))
     writes = Recorded()
-    await carry_out(writes, LEAVE, snapshot=Snapshot({"default": POOL}, {}, {"n1": bare}, {HELD.name: HELD}))
+    await carry_out(writes, LEAVE, snapshot=Snapshot({"default": POOL}, {"n1": MACHINE}, {"n1": bare}, {HELD.name: HELD}))
     assert writes.calls == ["patch_nodecidr", "quarantine"]
 
 
@@ -140,11 +147,35 @@ async def test_a_fenced_write_ends_everything() -> None:
 async def test_a_block_of_another_node_is_taken_off_the_list_but_not_quarantined() -> None:
     foreign = Block(HELD.name, "block-uid", B, "default", "pool-uid", "n2", "uid-2")
     writes = Recorded()
-    await carry_out(writes, LEAVE, snapshot=Snapshot({"default": POOL}, {}, {"n1": NODE}, {HELD.name: foreign}))
+    await carry_out(writes, LEAVE, snapshot=replace(SNAPSHOT, blocks={HELD.name: foreign}))
     assert writes.calls == ["patch_nodecidr"]
 
 
-async def test_without_a_nodecidr_a_read_makes_sure_that_there_is_none() -> None:
+async def test_without_a_nodecidr_reads_make_sure_that_neither_it_nor_the_node_is_there() -> None:
     writes = Recorded()
-    await carry_out(writes, LEAVE, snapshot=Snapshot({"default": POOL}, {}, {}, {HELD.name: HELD}))
-    assert writes.calls == ["read_nodecidr", "quarantine"]
+    await carry_out(writes, LEAVE, snapshot=BARE)
+    assert writes.calls == ["read_nodecidr", "read_node", "quarantine"], "the Node last: who comes back after it is not listed yet"
+
+
+async def test_a_lost_node_is_looked_for_before_its_block_leaves() -> None:
+    writes = Recorded()
+    outcome = await carry_out(writes, LEAVE, snapshot=GONE)
+    assert writes.calls == ["read_node", "patch_nodecidr", "quarantine"]
+    assert outcome.done == [LEAVE]
+
+
+@pytest.mark.parametrize("snapshot", [GONE, BARE])
+async def test_a_lost_node_that_is_back_keeps_its_block(snapshot: Snapshot) -> None:
+    """The cache of Nodes was behind: its agent may have the block in its file, and the report of that under way."""
+    writes = Recorded(back=MACHINE)
+    outcome = await carry_out(writes, LEAVE, snapshot=snapshot)
+    assert not {"patch_nodecidr", "quarantine"} & set(writes.calls)
+    assert [action for action, _ in outcome.refused] == [LEAVE]
+
+
+@pytest.mark.parametrize("snapshot", [GONE, BARE])
+async def test_without_a_word_on_the_node_nothing_leaves(snapshot: Snapshot) -> None:
+    writes = Recorded(read_node=Unreachable("refused"))
+    with pytest.raises(Doubt):
+        await carry_out(writes, LEAVE, snapshot=snapshot)
+    assert not {"patch_nodecidr", "quarantine"} & set(writes.calls)
