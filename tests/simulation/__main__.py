@@ -215,14 +215,14 @@ def _explain(result: dict[str, Any], options: argparse.Namespace, keep: frozense
     numbers = ",".join(str(number) for number in sorted(result["fault_numbers"]))
     mutant = f" --mutant {options.mutant}" if options.mutant else ""
     print(f"replay: python -m tests.simulation --seeds 1 --start {seed}{mutant}   (all faults)")
-    print(f"replay: python -m tests.simulation --seeds 1 --start {seed}{mutant} --faults {numbers}   (as above)", flush=True)
+    print(f"replay: python -m tests.simulation --seeds 1 --start {seed}{mutant} --faults='{numbers}'   (as above)", flush=True)
 
 
 def _shrink(result: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """Drop halves, then quarters, then single faults, as long as the same kind of failure stays. At most 60 runs."""
+    """Drop all, then halves, quarters, single faults, as long as the same kind of failure stays. At most 60 runs."""
     kind = result["violation"].partition(":")[0]
     best, kept, runs = result, sorted(result["fault_numbers"]), 0
-    size = max(1, len(kept) // 2)
+    size = len(kept) or 1  # first of all: does it break without any?
     while runs < 60:
         for at in range(0, len(kept), size):
             fewer = kept[:at] + kept[at + size :]
@@ -234,7 +234,10 @@ def _shrink(result: dict[str, Any], options: argparse.Namespace) -> dict[str, An
         else:
             if size == 1:
                 break
-            size //= 2
+            size = (size + 1) // 2
+        if not kept:
+            break
+        size = min(size, len(kept))
     print(f"shrunk from {len(result['fault_numbers'])} faults to {len(kept)} in {runs} runs")
     best["fault_numbers"] = kept
     return best

@@ -127,7 +127,10 @@ class _Run:
 
     def _trace(self) -> list[str]:
         lines = [f"{at:10.3f}  {' '.join(str(part) for part in what)}" for at, what in self.world.witness.trace]
-        return lines if self.verbose else lines[-TRACE_LINES:]
+        if self.verbose:
+            return lines
+        early, late = lines[:-TRACE_LINES], lines[-TRACE_LINES:]
+        return [*(line for line in early if "  fault " in line), *late]
 
     async def _all(self) -> str | None:
         """Why it has not converged, or None."""
@@ -161,14 +164,14 @@ class _Run:
         await asyncio.sleep(max(0.0, end - self.world.loop.now))
         worlds.slow_down_timed_rounds(10.0)  # what is left is mostly waiting
         for number in range(1000, 1200):
-            if self._is_enough(len(self.running)):
+            if self._is_enough(number, len(self.running)):
                 await self._ended()
-                if self._is_enough(0):
+                if self._is_enough(number, 0):
                     break
             await asyncio.sleep(random.Random(f"{self.seed}-more-{number}").uniform(3.0, 20.0))
             for once in range(2):
                 self._live_once(random.Random(f"{self.seed}-life-{number}-{once}"))
-            if sum(self.happened.values()) < MIN_FAULTS or number % 4 == 0:
+            if self.keep is not None or sum(self.happened.values()) < MIN_FAULTS or number % 4 == 0:
                 self._begin_fault(number)
         await self._ended()
 
@@ -176,10 +179,12 @@ class _Run:
         if self.running:
             await asyncio.wait(self.running, timeout=4000.0)
 
-    def _is_enough(self, expected: int) -> bool:
-        """With the faults that are still under way. (When a failure is replayed with few faults, it stays with these.)"""
+    def _is_enough(self, number: int, expected: int) -> bool:
+        """With the faults that are still under way. (A failure that is replayed with few faults ends with the last of these.)"""
+        if self.keep is not None:
+            return number > max(self.keep, default=0)
         written = sum(count for plural, count in self.world.network.writes.items() if plural not in ("leases", "events"))
-        return self.keep is not None or (sum(self.happened.values()) + expected >= MIN_FAULTS and written >= MIN_WRITES)
+        return sum(self.happened.values()) + expected >= MIN_FAULTS and written >= MIN_WRITES
 
     async def _live(self, count: int, seconds: float) -> None:
         await asyncio.sleep(5.0)
@@ -200,6 +205,7 @@ class _Run:
     def _begin_fault(self, number: int) -> None:
         if self.keep is not None and number not in self.keep:
             return
+        self.numbers.append(number)  # one that is still under way when the invariant breaks counts too
         rng = random.Random(f"{self.seed}-fault-{number}")
         name = rng.choices(list(FAULTS), weights=[weight for weight, _ in FAULTS.values()])[0]
         task = self.world.task(self._fault(number, name, rng))
@@ -210,7 +216,6 @@ class _Run:
         self.world.witness.note("fault", number, name)
         if await FAULTS[name][1](self.world, rng):
             self.happened[name] += 1
-            self.numbers.append(number)
             self.world.witness.note("fault", number, name, "done")
 
     # Peace

@@ -1,13 +1,17 @@
 """As many seeds as fit into the build's time; that a seed is what it was the last time; that deliberate bugs are caught."""
 
+import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from tests.cluster.program import ROOT
+from tests.simulation import __main__ as command_line
 
 BUDGET_SECONDS = 150
 SEEDS = 20
@@ -47,3 +51,27 @@ def test_a_deliberate_bug_is_caught(mutant: str) -> None:
     done = simulate("--seeds", "20", "--mutant", mutant, "--no-shrink", limit_seconds=280)
     assert done.returncode == 1
     assert "FAILED: invariant" in done.stdout
+
+
+@pytest.mark.parametrize("needed", [set(), {3}, {0, 19}, {4, 5, 6}])
+def test_a_failure_is_shrunk_to_the_faults_that_it_takes(monkeypatch: pytest.MonkeyPatch, needed: set[int]) -> None:
+    def run(seed: int, keep: frozenset[int], _options: argparse.Namespace) -> dict[str, Any]:
+        violation = "invariant 1: x" if needed <= keep else "invariant 5: another" if keep else None
+        return {"seed": seed, "violation": violation, "fault_numbers": sorted(keep)}
+
+    monkeypatch.setattr(command_line, "_run_one", run)
+    found = {"seed": 7, "violation": "invariant 1: y", "fault_numbers": list(range(20))}
+    shrunk = command_line._shrink(found, argparse.Namespace())
+    assert shrunk["violation"] == "invariant 1: x"
+    assert shrunk["fault_numbers"] == sorted(needed)
+
+
+@pytest.mark.slow
+def test_what_is_printed_replays() -> None:
+    """The last line is a command that ends in the same violation, though all that does not matter is left out."""
+    done = simulate("--seeds", "1", "--start", "1", "--workers", "1", "--mutant", "skip-quarantine", limit_seconds=250)
+    violation = re.findall(r"^seed 1 FAILED: .*$", done.stdout, re.MULTILINE)[-1]
+    replay = shlex.split(re.findall(r"^replay: python -m tests.simulation (.*--faults=.*)   \(", done.stdout, re.MULTILINE)[0])
+    again = simulate(*replay, limit_seconds=100)
+    assert again.returncode == 1
+    assert violation in again.stdout
