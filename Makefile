@@ -65,8 +65,8 @@ $(MUTATION)/.stamp: requirements/mutation.txt
 	@$(MUTATION)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-mutation-score: $(MUTATION)/.stamp ## every mutant that mutmut makes of the core, half an hour (AGAIN=1: only what survived)
-	@$(MUTATION)/bin/python -m tests.mutants.score $(if $(AGAIN),--again)
+mutation-score: $(MUTATION)/.stamp ## every mutant that mutmut makes of the core, an hour or two (EVERY=n: one in so many, AGAIN=1: only what survived)
+	@$(MUTATION)/bin/python -m tests.mutants.score $(if $(EVERY),--every $(EVERY)) $(if $(AGAIN),--again)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, gofmt, go vet, staticcheck
 	@test -z "$$(ls operator/*.py 2>/dev/null)" || { echo "a .py file directly in operator/ shadows the standard module: move it into operator/podcidr"; exit 1; }

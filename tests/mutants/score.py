@@ -1,7 +1,8 @@
-"""python -m tests.mutants.score [--again] [--workers N]: every mutant that mutmut makes of the core, and how many of them a test kills.
+"""python -m tests.mutants.score [--every N] [--again] [--workers N]: mutants that mutmut makes of the core, and how many a test kills.
 
-mutmut runs in a copy below `build/mutation`, in two passes: all mutants on a short form of the twin, then what survived on the
-whole of it. Exit 0; 2: mutmut did not run to its end. What survives is printed; docs/verification.md says what it is.
+mutmut runs in a copy below `build/mutation`, in two passes: first on a short form of the twin, then what survived on the
+whole of it. `--every 4` draws one in four, the same ones each time. Exit 0; 2: mutmut did not run to its end.
+What survives is printed; docs/verification.md says what it is.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 from tests.mutants.mutant import ROOT
 
@@ -31,6 +33,7 @@ timeout_multiplier = 10.0
 pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-profile=broken"]
 pytest_add_cli_args_test_selection = {json.dumps(CHECKS)}
 """
+FIRST = "podcidr.core.errors.*"
 KILLED = {1: "killed", 3: "killed", 0: "survived", 33: "no test"}
 """pytest's status by mutmut's notes; all else is a mutant that did not end, or took the interpreter with it."""
 
@@ -82,7 +85,19 @@ def mutmut(workers: int, *names: str) -> None:
 def verdicts() -> dict[str, str]:
     """Each mutant and what became of it."""
     notes = [json.loads(file.read_text()) for file in sorted((TREE / "mutants" / "src" / "podcidr" / "core").glob("*.meta"))]
-    return {name: KILLED.get(code, "timeout") for note in notes for name, code in note["exit_code_by_key"].items()}
+    codes = {name: code for note in notes for name, code in note["exit_code_by_key"].items()}
+    return {name: "not drawn" if code is None else KILLED.get(code, "timeout") for name, code in codes.items()}
+
+
+def alive(found: dict[str, str]) -> list[str]:
+    """Those that no test noticed."""
+    return [name for name, verdict in found.items() if verdict in ("survived", "no test")]
+
+
+def drawn(every: int) -> list[str]:
+    """One in so many of those that are not judged yet."""
+    left = sorted(name for name, verdict in verdicts().items() if verdict == "not drawn")
+    return Random(0).sample(left, len(left) // every)
 
 
 def difference(name: str) -> str:
@@ -98,17 +113,17 @@ def table(found: dict[str, str]) -> str:
     for name, verdict in found.items():
         rows.setdefault(name.split(".")[2], Counter())[verdict] += 1
     rows["all"] = Counter(found.values())
-    lines = ["| module | mutants | killed | timed out | survived | killed % |", "|---|---|---|---|---|---|"]
+    lines = ["| module | mutants tried | killed | timed out | survived | killed % |", "|---|---|---|---|---|---|"]
     for module, counts in rows.items():
-        dead, alive = counts["killed"] + counts["timeout"], counts["survived"] + counts["no test"]
-        lines.append(
-            f"| {module} | {dead + alive} | {counts['killed']} | {counts['timeout']} | {alive} | {100 * dead / (dead + alive):.1f} |"
-        )
+        left = counts["survived"] + counts["no test"]
+        if tried := counts["killed"] + counts["timeout"] + left:
+            lines.append(f"| {module} | {tried} | {counts['killed']} | {counts['timeout']} | {left} | {100 - 100 * left / tried:.1f} |")
     return "\n".join(lines)
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.score")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only one mutant in so many (default: all)")
     parser.add_argument("--again", action="store_true", help="only what survived the run before, on the tests as they are now")
     parser.add_argument("--workers", type=int, default=2, help="mutants side by side (default: 2)")
     options = parser.parse_args(argv)
@@ -117,7 +132,8 @@ def main(argv: list[str]) -> int:
     if not options.again:
         prepare()
         twin_of(str(SHORT))
-        mutmut(options.workers)
+        mutmut(options.workers, FIRST)  # all are made, these are judged
+        mutmut(options.workers, *drawn(options.every))
     else:
         shutil.copytree(ROOT / "tests", TREE / "tests", dirs_exist_ok=True)
     twin_of(whole[1])
@@ -127,11 +143,6 @@ def main(argv: list[str]) -> int:
         print(f"== {name}\n{difference(name)}")
     print(f"\n{table(found)}")
     return 0
-
-
-def alive(found: dict[str, str]) -> list[str]:
-    """Those that no test noticed."""
-    return [name for name, verdict in found.items() if verdict in ("survived", "no test")]
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def _named_class(pool: Pool, draft: Draft, family: Family, found: dict[Key, Node
     key = Key(draft.name, pool.name, family)
     if key not in found:
         found[key] = group = NodeClass(key, (pool,), _max_pods(draft.node, report))
-        for entry in (*draft.keep, *draft.adopted) if group.shares_blocks else ():
+        for entry in (*draft.keep, *draft.adopted):  # none if the pool is pinned: its first block has made the class
             if entry.pool == pool.name and entry.prefix.family is family:
                 add_entry(group, entry, pool, report)
     return found[key]
@@ -175,7 +175,7 @@ def _share_out(demand: Demand, groups: list[NodeClass], draft: Draft, can_grow: 
     chosen.pending += left
     # The next pods land where room is. If growth alone decided, a pool's last empty block would drain,
     # count as one that can be had back, and be un-drained, for ever.
-    lands = next((group for group in groups if group is chosen or group.capacity > group.need), chosen)
+    lands = next(group for group in groups if group is chosen or group.capacity > group.need)
     lands.burst = max(lands.burst, demand.burst)
 
 

@@ -37,6 +37,16 @@ def test_what_is_accepted_stays_even_against_an_older_pool() -> None:
     assert [refusal.cidr for refusal in found.refused["old"]] == [build.prefix("10.0.0.0/25")]
 
 
+def test_what_holds_it_and_what_lies_inside_is_found_wherever_it_stands_among_others() -> None:
+    holders = [build.pool(f"p{number}", f"10.{number}.1.0/24") for number in range(3)]
+    appended = build.pool("wide", ["10.2.0.0/16", "10.9.0.0/16"], accepted=[])
+    found = accepted(*holders, appended)
+    assert texts(found)["wide"] == ["10.9.0.0/16"]
+    assert [refusal.pool for refusal in found.refused["wide"]] == ["p2"]
+    for widest in ("0.0.0.0/0", "0.0.0.0/1"):
+        assert texts(accepted(build.pool("all", widest), build.pool("b", "10.0.0.0/24", accepted=[])))["b"] == []
+
+
 def test_of_two_that_were_both_accepted_the_older_pool_keeps_it() -> None:
     found = accepted(build.pool("b", "10.0.0.0/24", created="1"), build.pool("a", "10.0.0.0/25", created="2"))
     assert texts(found) == {"b": ["10.0.0.0/24"], "a": []}
@@ -126,6 +136,7 @@ def test_a_pool_is_no_rival_of_itself() -> None:
     """Accepted by an earlier release, whatever one thinks of it now."""
     nested = ["10.0.0.0/24", "10.0.0.0/25"]
     assert texts(accepted(build.pool("a", nested))) == {"a": nested}
+    assert accepted(build.pool("a", nested, accepted=nested[:1])).refused == {"a": ()}
 
 
 def test_what_is_invalid_or_deleted_does_not_wait_for_nodes() -> None:

@@ -6,6 +6,7 @@ from podcidr.core.actions import Adopt, Claim, CreateNodeCIDR, Drain, Free, Leav
 from podcidr.core.history import (
     SEGMENT_BYTES,
     SEGMENTS,
+    Holding,
     Pages,
     Record,
     Segment,
@@ -53,6 +54,9 @@ class TestLines:
     def test_what_is_not_ours(self, line: str) -> None:
         assert parse(line) is None
 
+    def test_without_a_reason_it_ends_with_the_node(self) -> None:
+        assert record(2, "freed").line() == f"{at(2)} freed 10.0.0.0/28 default n1"
+
     def test_a_reason_is_one_line_and_short(self) -> None:
         line = record(1, "claimed", reason="a\nb " + "x" * 500).line()
         assert "\n" not in line
@@ -84,10 +88,18 @@ class TestRing:
         newest = max(written.values(), key=lambda segment: segment.number)
         assert newest.text.splitlines()[-1].split()[4] == "n39999"
 
+    def test_a_segment_read_back_knows_its_size_to_the_byte(self) -> None:
+        lines = ["é" * 49, *["x" * 99] * ((SEGMENT_BYTES - 99) // 100)]
+        room = SEGMENT_BYTES - len(Segment(0, lines).text.encode())
+        assert not Segment(0, [*lines]).take("x" * room)
+        assert Segment(0, [*lines]).take("x" * (room - 1))
+
     def test_one_write_is_one_segment_but_at_its_end(self) -> None:
         pages = Pages(Segment(3, ["x" * (SEGMENT_BYTES - 100)]))
         assert [segment.number for segment in pages.add([record(1, "claimed")])] == [3]
-        assert [segment.number for segment in pages.add([record(1, "claimed")] * 3)] == [3, 4]
+        (full, new) = pages.add([record(1, "claimed")] * 3)
+        assert (full.number, new.number) == (3, 4)
+        assert (full.text + new.text).count(" claimed ") == 4
 
 
 class TestMissed:
@@ -137,14 +149,19 @@ class TestHoldings:
         ])  # fmt: skip
         assert (span.since, span.draining_since, span.until, span.free_since) == (at(1), at(4), at(5), at(6))
         assert (span.reason, span.end_reason) == ("need", "disabled")
+        assert (span.prefix, span.pool, span.node) == (ONE, "default", "n1")
+
+    def test_undrained_is_as_if_it_had_never_drained(self) -> None:
+        drained = [record(1, "claimed", reason="need"), record(2, "draining", reason="empty")]
+        assert holdings([*drained, record(3, "undrained")]) == [Holding(ONE, "default", "n1", at(1), reason="need")]
 
     def test_two_nodes_one_after_the_other(self) -> None:
         spans = holdings([record(1, "claimed"), record(2, "released"), record(3, "freed"), record(4, "claimed", "n2")])
         assert [(span.node, span.since, span.until) for span in spans] == [("n1", at(1), at(2)), ("n2", at(4), "")]
 
     def test_a_beginning_that_was_not_recorded(self) -> None:
-        (span,) = holdings([record(3, "draining")])
-        assert (span.since, span.draining_since, span.until) == ("", at(3), "")
+        (span,) = holdings([record(3, "draining", reason="empty")])
+        assert span == Holding(ONE, "default", "n1", "", draining_since=at(3), end_reason="empty")
 
     def test_adopted_again_after_quarantine(self) -> None:
         spans = holdings([record(1, "claimed"), record(2, "released"), record(3, "adopted")])

@@ -125,6 +125,8 @@ class TestReserved:
         with pytest.raises(BadValue) as caught:
             parse_reserved(text)
         assert caught.value.remedy == remedy
+        assert caught.value.field == "reserved"
+        assert caught.value.value in (text, *text.split("-"))
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,20 @@ def test_a_class_that_is_no_more_is_forgotten() -> None:
     assert (highest(window, 1), window.needed_at) == (None, {})
 
 
+def test_a_class_that_nobody_ever_needed_is_forgotten_too() -> None:
+    window = TargetWindow()
+    window.record({KEY: 50}, (), 0)
+    window.record({}, (), 1)
+    assert highest(window, 1) is None
+
+
+def test_constant_demand_takes_no_room() -> None:
+    window = TargetWindow()
+    for now in range(100):
+        window.record({KEY: 50}, (), now)
+    assert len(window._series[KEY]) == 1
+
+
 def test_when_it_was_last_needed() -> None:
     window = TargetWindow()
     window.record({KEY: 50}, [KEY], 3)
