@@ -7,10 +7,10 @@ AGENT_MUTANTS = (
     Mutant(
         "hold-what-no-watch-takes-back",
         "the agent keeps what a restored etcd does not know",
-        f"{AGENT}/service.py",
-        "                await reflector.compare()\n",
+        f"{AGENT}/resync.py",
+        "                await self._pods.confirm(self._pods_to_confirm(number))\n",
         "                pass\n",
-        (unit("agent/test_service.py"),),
+        (unit("agent/test_resync.py"),),
     ),
     Mutant(
         "draining-stays-published",

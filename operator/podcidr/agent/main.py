@@ -153,7 +153,7 @@ async def _run(agent: Agent, state: StateDir) -> None:
     watcher = inotify.Inotify(directories, agent.files_changed)
     agent.on_directories_made = watcher.renew
     parts: list[Coroutine[Any, Any, None]] = [reflector.run() for reflector in agent.reflectors]
-    parts += [agent.run(), agent.resync(), agent.reclaim(), agent.reporter.run(), agent.events.run()]
+    parts += [agent.run(), agent.resync.run(), agent.reclaim(), agent.reporter.run(), agent.events.run()]
     if not watcher.start(loop):
         log.warning("no inotify instance to be had (fs.inotify.max_user_instances): the state dir is polled")
         parts.append(inotify.poll(directories, agent.files_changed))

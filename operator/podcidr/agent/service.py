@@ -1,7 +1,6 @@
 """The agent's loop: whatever changed, bring the files up to date, then count, then report."""
 
 import asyncio
-import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from podcidr.agent.reclaim import Reclaimer
 from podcidr.agent.records import Attachment
 from podcidr.agent.report import Node, Pools, Report, count, pools_of
 from podcidr.agent.reporter import Reporter, margin
+from podcidr.agent.resync import Resync
 from podcidr.agent.statedir import StateDir, StateDirError
 from podcidr.agent.waiting import Absence, change_or_timeout
 from podcidr.api import names
@@ -39,8 +39,6 @@ RETRY_SECONDS = 5.0
 MARKS_SECONDS = 2.0  # nothing tells that an ADD died: its mark's flock is free, that is all
 COOLING_SECONDS = 2.0  # ends of cooldowns are gathered so long
 GATHER_SECONDS = 2.0  # and so long what nobody waits for: each look costs as much as a pod
-COMPARE_RETRY_SECONDS = 30.0
-SLOW_COMPARES = 12  # of so many one has the namespaces too: there may be 1,000 of them
 PAGE_LIMITS = {PODS: 6, NAMESPACES: 100}  # 250 whole pods at once would double the agent's memory
 
 log = structlog.get_logger("podcidr.agent")
@@ -88,8 +86,6 @@ class Agent:
         self._caught_up = False
         self._trouble: str | None = None
         self._relisting: asyncio.Future[None] | None = None
-        self._begun_anew = asyncio.Event()
-        self._to_compare: set[Reflector[Any]] = set()
         self._uid = ""  # confirmed by a consistent read
         self._observer = Observer(state)
         self._mender = Mender(state, state_id)
@@ -118,6 +114,14 @@ class Agent:
         self.pods = self._reflector(PODS, observed.pod, self._pod_changed, here)
         self.pools: Reflector[PoolSeen] = self._reflector(IPPOOLS, observed.ippool, self._changed)
         self.namespaces = self._reflector(NAMESPACES, observed.namespace, self._namespace_changed)
+        self.resync = Resync(
+            self.pods,
+            (self.nodecidrs, self.pools),
+            (self.namespaces,),
+            clock=self._clock,
+            resync_seconds=config.resync_seconds,
+            attachments=lambda: self.observation.attachments.values() if self.observation else (),
+        )
         for reflector, kind in zip(self.reflectors, ("NodeCIDR", "Pod", "IPPool", "Namespace"), strict=True):
             self._show(kind, reflector)
 
@@ -147,7 +151,7 @@ class Agent:
             field_selector=field_selector,
             page_limit=PAGE_LIMITS.get(resource, 10),
             compares=compares,
-            on_regression=self._compare_all,
+            on_regression=self._began_anew,
         )
         reflector.turn, reflector.on_list = self._turn, on_list
         return reflector
@@ -197,30 +201,6 @@ class Agent:
             await change_or_timeout(self._dirty, self._clock, wake)
             if not self._watchful:
                 await change_or_timeout(self._urgent, self._clock, started + GATHER_SECONDS - self._clock.monotonic())
-
-    async def resync(self) -> None:
-        """See that we hold what the server has, for ever: after a restore of etcd no watch tells what is gone."""
-        for number in itertools.count(1):
-            pause_seconds = COMPARE_RETRY_SECONDS if self._to_compare else self._config.resync_seconds
-            await change_or_timeout(self._begun_anew, self._clock, pause_seconds * (0.75 + 0.5 * self._clock.random()))
-            self._to_compare |= {self.nodecidrs, self.pods, self.pools} if number % SLOW_COMPARES else {*self.reflectors}
-            for reflector in self.reflectors:
-                if reflector in self._to_compare:
-                    await self._compare(reflector)
-
-    async def _compare(self, reflector: Reflector[Any]) -> None:
-        self._to_compare.discard(reflector)
-        try:
-            if reflector.synced.is_set():
-                await reflector.compare()
-        except KubeError as error:
-            self._to_compare.add(reflector)
-            log.warning("could not be compared with the server's, will be tried again", error=str(error))
-
-    def _compare_all(self) -> None:
-        """One kind's versions began anew: the others' did too."""
-        self._to_compare |= {*self.reflectors}
-        self._begun_anew.set()
 
     async def reclaim(self) -> None:
         """Look for leaks, and for files that are not as they were left, for ever."""
@@ -333,6 +313,9 @@ class Agent:
 
     def _changed(self, _name: str, _old: object, _new: object) -> None:
         self._touch()
+
+    def _began_anew(self) -> None:
+        self.resync.begin_anew()
 
     def _namespace_changed(self, name: str, _old: NamespaceSeen | None, _new: NamespaceSeen | None) -> None:
         self.publisher.namespace_changed(name)

@@ -333,6 +333,33 @@ async def test_compare_asks_for_names_and_versions_and_leaves_what_is_right() ->
         assert reflector.items == {"a": "x", "b": "x"}
 
 
+@pytest.mark.parametrize(
+    ("there", "lists"),
+    [
+        (None, True),
+        (node("a", 2, "before"), True),
+        (node("a", 3), False),
+        (node("a", 9), True),  # the watch is past it, and did not tell
+        (node("a", 11), False),  # it will
+    ],
+)
+async def test_confirm_lists_where_one_is_not_as_held(there: dict[str, Any] | None, *, lists: bool) -> None:
+    stand = Stand([node("a", 3)])
+    async with stand.running() as reflector:
+        list_answer, stand.nodes, stand.version = stand.transport.answer, [there] if there else [], 20
+
+        def answer(call: Call) -> Reply:
+            if not call.path.endswith("/a"):
+                return list_answer(call)
+            return ok(there) if there else status(404, "NotFound")
+
+        stand.transport.answer = answer
+        await reflector.confirm(["a"])
+        assert reflector.lists == 1 + lists
+        assert reflector.items == ({"a": there["label"]} if there else {})
+        assert reflector.regressed == (there is not None and there["label"] == "before")
+
+
 async def test_compare_goes_on_where_its_list_failed() -> None:
     """By then the versions may be past ours."""
     stand = Stand([node("a", 900, "lost")], version=1000)
