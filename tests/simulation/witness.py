@@ -101,6 +101,13 @@ class Witness:
         number = _address(address)
         return next((cidr for cidr, holder in self.listed.items() if holder == node and number in _network(cidr)), None)
 
+    def outlives_restore(self, address: str) -> bool:
+        """Whether it lies in a block that rests after another node: a claim from before a restore of etcd may own what a later
+        owner's pods live in. Nobody else gets the block, and it rests until they end."""
+        node, _ = self.holders[address]
+        resting = (cidr for cidr, row in self.rows.items() if row.quarantined_at is not None and row.node != node)
+        return self.restored_at > 0 and any(_address(address) in _network(cidr) for cidr in resting)
+
     # What the API holds
 
     def changed(self, change: Change) -> None:

@@ -1,7 +1,8 @@
 """When the ledger itself is suspected (deleted by hand, etcd restored from a backup): nothing is claimed before the nodes have told.
 
 Every Ready node is asked by raising its NodeCIDR's epoch: a report counted at that epoch or a later one is newer than the
-suspicion. What specs and reports then show in use is adopted. Silent nodes are waited for two minutes at most.
+suspicion. What specs and reports then show in use is adopted. Silent nodes are waited for three minutes at most: after a restore
+an agent's watch may tell nothing for 150 s, until it is begun anew.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from podcidr.core.model import Node, NodeCIDR
 from podcidr.kube.lease import LeaseHistory
 
 STALE_LEASE_SECONDS = 60.0
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 180.0
 
 
 @dataclass
@@ -46,12 +47,17 @@ class LedgerWatch:
         """The node's epoch was raised to this one."""
         self._asked[nodecidr.name] = (nodecidr.uid, nodecidr.epoch)
 
-    def update(self, nodes: dict[str, Node], nodecidrs: dict[str, NodeCIDR], now: float) -> None:
-        """End the wait when every Ready node has reported, or it has lasted long enough."""
+    def needs_list(self, now: float, listed_at: float) -> bool:
+        """The wait is over, and what is known of the silent is older: their last word may be still on its way to our watch."""
+        end = self.since + WAIT_SECONDS
+        return self.why is not None and now >= end > listed_at
+
+    def update(self, nodes: dict[str, Node], nodecidrs: dict[str, NodeCIDR], now: float, listed_at: float) -> None:
+        """End the wait when every Ready node has reported, or it has lasted long enough (by lists made at `listed_at`)."""
         if self.why is None:
             return
         waiting = [name for name, node in sorted(nodes.items()) if node.ready and not self._has_told(nodecidrs.get(name))]
-        if not waiting or now - self.since >= WAIT_SECONDS:
+        if not waiting or min(now, listed_at) >= self.since + WAIT_SECONDS:
             self.why, self.silent = None, tuple(waiting)
 
     def _has_told(self, nodecidr: NodeCIDR | None) -> bool:

@@ -80,6 +80,7 @@ class Rounds:
         self._plan_seconds = 0.0
         self._waits_for_time = True
         self._relist = True
+        self._listed_at = float("-inf")
         self._halted = False
 
     async def run(self, previous: LeaseHistory | None) -> None:
@@ -162,7 +163,7 @@ class Rounds:
         if ahead and self.ledger.why is None:
             self.ledger.suspect(f"node {ahead[0]} has seen a later epoch than the API has", now)
         was = self.ledger.why
-        self.ledger.update(dict(self.observed.nodes.items), dict(self.observed.nodecidrs.items), now)
+        self.ledger.update(dict(self.observed.nodes.items), dict(self.observed.nodecidrs.items), now, self._listed_at)
         self.teller.ledger(was, self.ledger)
 
     def _questions(self) -> list[RaiseEpoch]:
@@ -172,11 +173,13 @@ class Rounds:
 
     async def _prepare(self) -> None:
         """Consistent reads before the first claim from a pool as it is now (geometry rule); a new leader, a doubt: the same."""
+        self._relist = self._relist or self.ledger.needs_list(self.clock.monotonic(), self._listed_at)
         for _ in range(PREPARE_ATTEMPTS):
             if not self._relist and self.observed.geometries <= self._prepared:
                 return
+            began = self.clock.monotonic()
             self._prepared = await self.observed.relist()
-            self._relist = False
+            self._relist, self._listed_at = False, began
         if not self.observed.geometries <= self._prepared:
             raise Doubt("pools change faster than the ledger can be listed")
 

@@ -28,13 +28,13 @@ def test_only_a_report_of_the_epoch_asked_for_ends_the_wait() -> None:
     watch = LedgerWatch()
     watch.suspect("restored", 0)
     assert watch.to_ask(NODES, {"n1": nodecidr(4, 4)}) == [nodecidr(4, 4)]
-    watch.update(NODES, {"n1": nodecidr(4, 4)}, 1)
+    watch.update(NODES, {"n1": nodecidr(4, 4)}, 1, 1)
     assert watch.why, "a report from before the question says nothing"
     watch.asked(nodecidr(5, 4))
     assert watch.to_ask(NODES, {"n1": nodecidr(5, 4)}) == []
-    watch.update(NODES, {"n1": nodecidr(5, 4)}, 1)
+    watch.update(NODES, {"n1": nodecidr(5, 4)}, 1, 1)
     assert watch.why
-    watch.update(NODES, {"n1": nodecidr(5, 5)}, 1)
+    watch.update(NODES, {"n1": nodecidr(5, 5)}, 1, 1)
     assert watch.why is None
 
 
@@ -43,16 +43,20 @@ def test_a_nodecidr_made_again_is_asked_anew() -> None:
     watch.suspect("restored", 0)
     watch.asked(nodecidr(5))
     assert watch.to_ask(NODES, {"n1": nodecidr(1, uid="uid-2")})
-    watch.update(NODES, {"n1": nodecidr(9, 9, uid="uid-2")}, 1)
+    watch.update(NODES, {"n1": nodecidr(9, 9, uid="uid-2")}, 1, 1)
     assert watch.why
 
 
-def test_silent_nodes_are_waited_for_two_minutes_and_named() -> None:
+def test_silent_nodes_are_waited_for_three_minutes_and_named() -> None:
     watch = LedgerWatch()
     watch.suspect("restored", 0)
-    watch.update(NODES, {}, 119)
+    watch.update(NODES, {}, 179, 179)
     assert watch.why
-    watch.update(NODES, {}, 120)
+    watch.update(NODES, {}, 181, 179)
+    assert watch.why, "what they said last may be newer than the list"
+    assert watch.needs_list(181, 179)
+    assert not watch.needs_list(181, 180)
+    watch.update(NODES, {}, 181, 180)
     assert watch.why is None
     assert watch.silent == ("n1",)
 
@@ -60,5 +64,5 @@ def test_silent_nodes_are_waited_for_two_minutes_and_named() -> None:
 def test_nodes_that_are_not_ready_are_not_waited_for() -> None:
     watch = LedgerWatch()
     watch.suspect("restored", 0)
-    watch.update({"n2": NODES["n2"]}, {}, 1)
+    watch.update({"n2": NODES["n2"]}, {}, 1, 1)
     assert watch.why is None
