@@ -92,7 +92,7 @@ def _without_nodecidr(draft: Draft, scene: Scene) -> Iterator[Action]:
     if draft.node:
         yield CreateNodeCIDR(draft.name, "the node has none", tuple(pool.name for pool in draft.pools))
     elif is_lost(draft, scene):
-        for block in scene.claims.get(draft.name, ()):
+        for block in scene.claims[draft.name]:  # else nobody would know of it
             if block.prefix not in scene.frozen:
                 yield Leave(draft.name, "node and NodeCIDR are gone", block.prefix)
 

@@ -67,9 +67,10 @@ def usages(
             usage.blocks_claimed += not block.quarantined
             usage.blocks_outside += not pool.accepts(block.prefix)
     for nodecidr in nodecidrs.values():
-        for entry in nodecidr.entries if nodecidr.known else ():
+        reported = nodecidr.known.blocks if nodecidr.known else {}
+        for entry in nodecidr.entries:
             usage, pool = found.get((entry.pool, entry.prefix.family)), pools.get(entry.pool)
-            counted = nodecidr.known.blocks.get(entry.prefix) if nodecidr.known else None
+            counted = reported.get(entry.prefix)
             if usage and pool and pool.uid == entry.pool_uid and counted:
                 usage.in_use += counted.in_use
                 usage.cooling += counted.cooling

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from podcidr.core.model import Demand
-from podcidr.core.plan import plan, weigh
+from podcidr.core.model import Demand, Pool
+from podcidr.core.plan import Plan, plan, weigh
 from podcidr.core.prefix import Family
 from tests.property import build
 from tests.property.world import World
@@ -288,3 +288,61 @@ def test_pods_that_name_a_pool_that_gives_nothing(change: dict[str, Any], is_: s
     nodecidr = build.listing("n1", gold, {}, demand=waiting(1, "gold"), pools=())
     unserved = plan(build.snapshot([gold], [build.node()], [nodecidr]), build.NOW).unserved
     assert list(unserved.values()) == [f"pool gold is {is_}: pin another one"]
+
+
+class TestPodsThatNameLists:
+    """Pinned pools: of gold one block exists and the node has it; of others none is left, unless they are large."""
+
+    gold = build.pool("gold", "10.0.0.0/28", allocation="Pinned", gateway="None")
+
+    def pool(self, name: str, cidr: str) -> Pool:
+        return build.pool(name, cidr, allocation="Pinned", gateway="None")
+
+    def planned(self, in_use: int, demand: list[tuple[str, int, int]], *others: Pool) -> Plan:
+        wishes = tuple(Demand(tuple(names.split()), V4, pending, burst) for names, pending, burst in demand)
+        nodecidr = build.listing("n1", self.gold, {"10.0.0.0/28": in_use}, demand=wishes, pools=())
+        held = [build.block("10.0.0.0/28", "n1", self.gold)]
+        held += [build.block(f"10.0.{index}.0/28", "n2", other) for index, other in enumerate(others, 1)]
+        return plan(build.snapshot([self.gold, *others], [build.node()], [nodecidr], held), build.NOW)
+
+    def pending(self, planned: Plan) -> dict[str, int]:
+        return {key.pools: pending for key, pending in planned.pending.items()}
+
+    def test_what_a_pool_has_room_for_it_serves_beside_those_that_name_it_alone(self) -> None:
+        planned = self.planned(5, [("gold", 3, 0), ("gold silver", 4, 0)], self.pool("silver", "10.0.1.0/24"))
+        assert self.pending(planned) == {"gold": 7}
+
+    def test_every_list_of_pods_that_wait_makes_its_pools_scarce(self) -> None:
+        silver, bronze = self.pool("silver", "10.0.1.0/28"), self.pool("bronze", "10.0.2.0/28")
+        planned = self.planned(16, [("gold silver", 1, 0), ("gold bronze", 1, 0)], silver, bronze)
+        assert {name for name, _ in planned.scarce} == {"gold", "silver", "bronze"}
+
+    def test_a_list_that_nobody_waits_for_makes_none_scarce(self) -> None:
+        planned = self.planned(16, [("gold", 3, 0), ("gold silver", 0, 5)], self.pool("silver", "10.0.1.0/28"))
+        assert {name for name, _ in planned.scarce} == {"gold"}
+
+    def test_a_burst_lands_where_room_is_and_a_full_pool_has_none(self) -> None:
+        planned = self.planned(16, [("gold silver", 1, 20)], self.pool("silver", "10.0.1.0/24"))
+        assert {key.pools: target for key, target in planned.targets.items()} == {"gold": 24, "silver": 21}
+
+    def test_one_wish_told_in_two_parts(self) -> None:
+        assert self.pending(self.planned(0, [("gold", 20, 0), ("gold", 1, 0)])) == {"gold": 21}
+
+    def test_only_pods_that_wait_are_told_why_and_only_if_nothing_can_be_had(self) -> None:
+        silver = self.pool("silver", "10.0.1.0/24")
+        for demand in ([("silver", 5, 0)], [("gone", 0, 5)], [("gone", 0, 0)], [("silver", 0, 3)], [("", 5, 0)]):
+            assert self.planned(0, demand, silver).unserved == {}, demand
+
+
+def test_of_two_families_both_are_named_if_both_are_short() -> None:
+    pool = build.pool("both", "10.0.0.0/28", "fd00::/122", gateway="None", allocation="Pinned")
+    nodecidr = build.listing("n1", pool, {}, demand=waiting(1, "both"), pools=())
+    others = [build.block(text, "n2", pool) for text in ("10.0.0.0/28", "fd00::/122")]
+    unserved = plan(build.snapshot([pool], [build.node()], [nodecidr], others), build.NOW).unserved
+    assert list(unserved.values()) == ["pool both: no ipv4 and no ipv6 block is free: append a CIDR to the pool"]
+
+
+def test_what_waits_for_the_automatic_pools_is_summed() -> None:
+    pool = build.pool("default", "10.0.0.0/24")
+    nodecidr = build.listing("n1", pool, {}, demand=(*waiting(3), *waiting(4)))
+    assert list(plan(build.snapshot([pool], [build.node()], [nodecidr]), build.NOW).pending.values()) == [7]

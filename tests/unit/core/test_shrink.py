@@ -127,6 +127,7 @@ class TestScarcity:
         asks = build.listing("c", self.pool, {"10.0.0.48/28": 16}, demand=(Demand(("default",), V4, pending=waits),))
         planned = plan(build.snapshot([self.pool, *pools], list(self.nodes), [idle, spare, asks], **memory), NOW)
         assert planned.scarce == ({("default", V4)} if waits else set())
+        assert {action.reason for action in planned.actions} <= {"scarcity: pods elsewhere wait"}
         return build.short(planned)
 
     def test_idle_nodes_give_at_once_even_their_last(self) -> None:

@@ -1,6 +1,6 @@
 """What IPPool.status says: counted by arithmetic, checked here by looking at every block."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import product
 
 import pytest
@@ -42,6 +42,7 @@ def test_counts_are_what_a_look_at_every_block_finds(gateway: str, space: tuple[
     assert found.reserved == cidr.size - sum(each)
     assert found.blocks_total == len(each)
     assert found.blocks_free == sum(usable > 0 for usable in each)
+    assert {type(count) for count in astuple(found)} == {int}
 
 
 def test_claimed_quarantined_and_in_use() -> None:
