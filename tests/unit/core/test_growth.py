@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from podcidr.core.model import Demand, Pool
-from podcidr.core.plan import Plan, plan, weigh
+from podcidr.core.model import Demand, Key, Pool
+from podcidr.core.plan import Plan, decided, plan, weigh
 from podcidr.core.prefix import Family
 from tests.property import build
 from tests.property.world import World
@@ -332,6 +332,22 @@ class TestPodsThatNameLists:
         silver = self.pool("silver", "10.0.1.0/24")
         for demand in ([("silver", 5, 0)], [("gone", 0, 5)], [("gone", 0, 0)], [("silver", 0, 3)], [("", 5, 0)]):
             assert self.planned(0, demand, silver).unserved == {}, demand
+
+
+def test_pods_of_which_no_pool_exists_are_told_so_of_each() -> None:
+    nodecidr = build.listing("n1", build.pool(), {}, demand=waiting(1, "gone", "lost"), pools=())
+    unserved = plan(build.snapshot([], [build.node()], [nodecidr]), build.NOW).unserved
+    one = "pool {} does not exist: create it, or unpin the pods"
+    assert unserved == {Key("n1", "gone,lost", V4): f"{one.format('gone')}; {one.format('lost')}"}
+
+
+def test_a_draining_block_is_taken_back_with_the_reason_of_a_claim() -> None:
+    pool = build.pool("default", "10.0.0.0/24")
+    nodecidr = build.listing("n1", pool, {"10.0.0.0/28": 14, "10.0.0.16/28": 3}, draining=("10.0.0.16/28",))
+    weighed = weigh(build.snapshot([pool], [build.node()], [nodecidr]), build.NOW)
+    why = "the automatic pools: 14 in use, 0 cooling, 0 pending; target 22, capacity 14 (ipv4)"
+    assert [(type(action).__name__, action.reason) for action in decided(weighed).actions] == [("Undrain", why)]
+    assert not any(entry.draining for entry in weighed.drafts["n1"].keep)
 
 
 def test_of_two_families_both_are_named_if_both_are_short() -> None:

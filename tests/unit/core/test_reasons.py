@@ -14,7 +14,7 @@ POOL = build.pool("default", "10.0.0.0/24", scaling={"minBlocksPerNode": 0})
 TWO = build.pool("second", "10.1.0.0/24", scaling={"minBlocksPerNode": 0})
 NODE = build.node()
 ONE = "10.0.0.16/28"
-LOST = {"gone_since": {"n1": 0.0}}
+LOST: dict[str, Any] = {"gone_since": {"n1": 0.0}}
 
 
 def reasons(snapshot: Snapshot) -> list[tuple[str, str]]:
