@@ -7,8 +7,9 @@ import structlog
 
 from podcidr.agent.records import Attachment
 from podcidr.agent.report import Pools
-from podcidr.agent.statedir import Corrupt, StateDir
+from podcidr.agent.statedir import StateDir
 from podcidr.core.burst import Burst
+from podcidr.files import MALFORMED, Damaged
 
 VERSION = 1
 _NAME = "bursts.json"
@@ -51,7 +52,7 @@ class Arrivals:
                 return
             self._bursts = dict(_stored(entry) for entry in document["bursts"][-MAX_LISTS:])
             self._until = float(document["until"])
-        except (Corrupt, OSError, KeyError, TypeError, ValueError) as error:
+        except (Damaged, OSError, *MALFORMED) as error:
             self._bursts, self._until = {}, 0.0
             log.warning("the burst histogram can't be read and begins anew", error=repr(error))
 

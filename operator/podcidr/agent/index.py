@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from podcidr import files
 from podcidr.agent.records import Address
 from podcidr.core.prefix import BITS, Family, Prefix
 
@@ -17,6 +18,7 @@ _ROW = struct.Struct("<16sBB2xIQ")
 _CHANGED_AT = struct.Struct("<Q"), 32
 _ENTRY = struct.Struct("<I")
 _FAMILIES = {4: Family.IPV4, 6: Family.IPV6}
+_MAX_BYTES = 1 << 26  # 256 blocks of the largest size
 
 
 def cooling(path: Path, state_id: str, now_seconds: float) -> dict[Address, int]:
@@ -43,7 +45,7 @@ def write(path: Path, state_id: str, address: Address, entry: int, now_seconds: 
     content = _read(path)
     for block, offset in _rows(content, state_id, now_seconds):
         if block.family is address.family and block.address <= address.number <= block.last:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            fd = files.open_regular(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 os.pwrite(fd, _ENTRY.pack(entry), offset + 4 * (address.number - block.address))
                 changed_at, position = _CHANGED_AT
@@ -55,8 +57,8 @@ def write(path: Path, state_id: str, address: Address, entry: int, now_seconds: 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        return files.content(path, _MAX_BYTES)
+    except (FileNotFoundError, files.Damaged):
         return b""
 
 
@@ -76,6 +78,6 @@ def _rows(content: bytes, state_id: str, now_seconds: float) -> Iterator[tuple[P
         if family is None or length > BITS[family]:
             return
         block = Prefix(family, int.from_bytes(first[: BITS[family] // 8]), length)
-        if count != block.size or offset + 4 * count > len(content):
+        if count != block.size or offset + 4 * count > len(content) or block.address & (block.size - 1):
             return
         yield block, offset

@@ -45,6 +45,10 @@ def main(argv: Sequence[str]) -> int:
     except (InstallationError, StateDirError, CredentialsError, Lost) as error:
         log.error("the agent can't go on", error=str(error))
         return 1
+    except OSError as error:
+        told = f"{error.strerror or error} ({error.filename or 'no file named'})"
+        log.error("the agent can't go on", error=f"{told}; --state-dir {config.state_dir} has to be readable and writable, on this node")
+        return 1
 
 
 def _install(config: AgentConfig) -> int:
@@ -127,7 +131,7 @@ async def _begin(config: AgentConfig, client: KubeClient, state: StateDir, clock
         ready = state_id is not None
         if state_id is None:
             state_id = new_state_id()
-            (state.root / "ready").unlink(missing_ok=True)
+            state.remove(state.root / "ready")
         linked = mending.restore(state)
         recovered = 0 if ready else recover(state, from_cache(Path(config.cni_cache_dir)), state_id, clock.monotonic())
     if linked:

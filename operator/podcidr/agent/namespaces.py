@@ -1,9 +1,9 @@
 """The files in namespaces/: what each namespace may use, resolved from its pin and the pools' selectors."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from podcidr import files
 from podcidr.agent.observed import NamespaceSeen, PoolSeen
 from podcidr.agent.statedir import StateDir
 from podcidr.core.pins import Resolution, resolve
@@ -41,7 +41,7 @@ class NamespaceFiles:
 
     def _learn(self, path: Path, state_id: str) -> None:
         self._stamps[path.name] = self._state.stamp(path)
-        self._written[path.name] = _read(path.read_bytes(), state_id)
+        self._written[path.name] = _read(path, state_id)
 
     def update(
         self,
@@ -81,7 +81,7 @@ class NamespaceFiles:
             if name in self.resolved:
                 self._write(name, self.resolved[name], state_id)
             else:
-                (self._state.namespaces / name).unlink(missing_ok=True)
+                self._state.remove(self._state.namespaces / name)
                 self._written.pop(name, None)
                 self._stamps.pop(name, None)
                 self._due.discard(name)
@@ -99,12 +99,12 @@ class NamespaceFiles:
         self._due.discard(name)
 
 
-def _read(content: bytes, state_id: str) -> Resolution | None:
+def _read(path: Path, state_id: str) -> Resolution | None:
     try:
-        document = json.loads(content)
-        if document["stateID"] != state_id:
+        found = files.document(path)
+        if found["stateID"] != state_id:
             return None
-        pools = document.get("pools")
-        return Resolution(None if pools is None else tuple(pools), document.get("error"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        pools = found.get("pools")
+        return Resolution(None if pools is None else tuple(pools), found.get("error"))
+    except (files.Damaged, FileNotFoundError, *files.MALFORMED):
         return None

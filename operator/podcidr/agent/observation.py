@@ -3,13 +3,15 @@
 import fcntl
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from podcidr import files
 from podcidr.agent import index, records
 from podcidr.agent.records import Address, Attachment, Directory, Mark
 from podcidr.agent.statedir import StateDir, StateDirError
 from podcidr.core.errors import PodcidrError
 from podcidr.core.prefix import Prefix, address_text
+from podcidr.files import Damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Observation:
     marks: tuple[Mark, ...]
     stale_marks: tuple[Mark, ...]
     loose: frozenset[str] = frozenset()  # attachments and addresses that lack each other: of a crash, of a moment, or of a loss
+    damaged: Mapping[str, str] = field(default_factory=dict)  # path and why: what nobody can read; what it holds counts as in use
 
 
 class Observer:
@@ -36,11 +39,17 @@ class Observer:
         """Read it all. An address counts as held by its link, a record or the index: unknown means used."""
         try:
             return self._look(state_id, now_seconds)
-        except FileNotFoundError as error:  # a count of what is left would call every block empty
+        except OSError as error:  # a count of what is left would call every block empty
+            if not self._state.missing():
+                raise
             raise StateDirError(f"--state-dir {self._state.root} was lost: {error.filename} is gone; it has to be rebuilt") from error
 
+    def forget_changed(self) -> None:
+        """Have the next look read records anew that a hand has changed."""
+        self._attachments.forget_changed()
+
     def _look(self, state_id: str, now_seconds: float) -> Observation:
-        addresses = _addresses(self._state)  # first: an address that moves to another attachment meanwhile is seen twice
+        addresses, foreign = _addresses(self._state)  # first: an address that moves to another attachment meanwhile is seen twice
         attachments = self._attachments.scan()
         held: dict[Address, Prefix | None] = dict.fromkeys(addresses)
         for attachment in attachments.values():
@@ -57,6 +66,7 @@ class Observer:
             marks=tuple(mark for name, mark in marks.items() if name in live),
             stale_marks=tuple(mark for name, mark in marks.items() if name not in live),
             loose=self._loose(addresses, attachments) | {address_text(*address) for address in vanished},
+            damaged=foreign | self._attachments.damaged | self._pending.damaged,
         )
 
     def _loose(self, addresses: Mapping[Address, int], attachments: Mapping[str, Attachment]) -> frozenset[str]:
@@ -65,29 +75,28 @@ class Observer:
         without_address = {key for key, one in attachments.items() if any(ip.address not in addresses for ip in one.ips)}
         return frozenset(without_attachment | without_address)
 
-    @property
-    def unreadable(self) -> list[str]:
-        """Attachments that nobody can read, as of the last look."""
-        return self._attachments.unreadable
 
-
-def _addresses(state: StateDir) -> dict[Address, int]:
-    """What is linked, and to which inode."""
-    found = {}
+def _addresses(state: StateDir) -> tuple[dict[Address, int], dict[str, str]]:
+    """What is linked, and to which inode; and what can be no link of an attachment."""
+    found, foreign = dict[Address, int](), dict[str, str]()
     with os.scandir(state.addresses) as entries:
         for entry in entries:
             try:
                 found[records.address(entry.name)] = entry.inode()
-            except PodcidrError:
+            except (PodcidrError, UnicodeError):
+                if records.is_data(entry.name):
+                    foreign[files.shown(state.addresses / entry.name)] = "not named by an address"
                 continue
-    return found
+            if not entry.is_file(follow_symlinks=False):
+                foreign[files.shown(state.addresses / entry.name)] = "not a regular file"
+    return found, foreign
 
 
 def _is_locked(state: StateDir, name: str) -> bool:
     """Whether the ADD that wrote the mark lives: it keeps the file locked."""
     try:
-        fd = os.open(state.pending / name, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        fd = files.open_regular(state.pending / name)
+    except (Damaged, OSError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -9,7 +9,8 @@ from podcidr.agent.allocation import build
 from podcidr.agent.namespaces import NamespaceFiles
 from podcidr.agent.observed import NamespaceSeen, NodeCIDRSeen, PoolSeen
 from podcidr.agent.report import Published
-from podcidr.agent.statedir import Corrupt, Standing, StateDir
+from podcidr.agent.statedir import Standing, StateDir
+from podcidr.files import Damaged
 from podcidr.metrics import AgentMetrics
 
 log = structlog.get_logger("podcidr.agent.publish")
@@ -40,7 +41,7 @@ class Publisher:
         self._stamp, self._document = self._state.stamp(self._state.allocation), None
         try:
             self._document = self._state.read_allocation()
-        except Corrupt as error:
+        except Damaged as error:
             log.error("allocation.json is corrupt; it will be replaced", error=str(error))
 
     def verify(self) -> bool:

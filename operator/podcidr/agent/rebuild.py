@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from podcidr import files
+from podcidr.agent import records
 from podcidr.agent.observed import PodSeen
 from podcidr.agent.reclaim import is_gone
 from podcidr.agent.records import RECOVERED_NETWORK, Address, PodRef
 from podcidr.agent.statedir import StateDir
-from podcidr.core.errors import PodcidrError
 from podcidr.core.prefix import BITS, address_text, parse_address
+
+log = structlog.get_logger("podcidr.agent.rebuild")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Found:
 def from_cache(directory: Path) -> Iterator[Found]:
     """Results that libcni keeps, of any IPAM type, whose network namespace is still there."""
     for found in _results(directory):
-        if found.addresses and found.netns and Path(found.netns).exists():
+        if found.addresses and found.netns and _is_there(found.netns):
             yield found
 
 
@@ -64,6 +69,17 @@ def recover(state: StateDir, found: Iterable[Found], state_id: str, now_seconds:
     return sum(_recover(state, one, state_id, now_seconds) for one in found)
 
 
+def _is_there(netns: str) -> bool:
+    """Or may be: one that can't be looked at is used."""
+    try:
+        Path(netns).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        log.warning("a network namespace can't be looked at, so its addresses count as in use", netns=netns[:200], error=str(error)[:200])
+    return True
+
+
 def _results(directory: Path) -> Iterator[Found]:
     try:
         paths = sorted(directory.iterdir())
@@ -71,24 +87,27 @@ def _results(directory: Path) -> Iterator[Found]:
         return
     for path in paths:
         try:
-            yield _cached(json.loads(path.read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, PodcidrError):
+            yield files.parsed(path, _cached)
+        except (OSError, files.Damaged):
             continue  # not ours to judge: libcni keeps other files there too
 
 
-def _cached(document: dict[str, Any]) -> Found:
+def _cached(data: bytes) -> Found:
+    document = files.parse_object(data)
     if document.get("kind") != "cniCacheV1":
         raise ValueError("not a cached result")
     arguments = {entry[0]: entry[1] for entry in document.get("cniArgs") or ()}
-    pod = PodRef(*(arguments.get(f"K8S_POD_{part}", "") for part in ("NAMESPACE", "NAME", "UID")))
-    return Found(
+    pod = PodRef(*(records.text(arguments.get(f"K8S_POD_{part}")) for part in ("NAMESPACE", "NAME", "UID")))
+    found = Found(
         network=document["networkName"],
         container=document["containerId"],
         interface=document["ifName"],
-        netns=document.get("netns") or "",
+        netns=records.text(document.get("netns")),
         pod=pod,
-        addresses=tuple(_addresses(document.get("result") or {})),
+        addresses=tuple(dict.fromkeys(_addresses(document.get("result") or {}))),
     )
+    records.key_of({"network": found.network, "container": found.container, "interface": found.interface})
+    return found
 
 
 def _addresses(result: dict[str, Any]) -> Iterator[Address]:
@@ -96,16 +115,16 @@ def _addresses(result: dict[str, Any]) -> Iterator[Address]:
     texts = [entry["address"] for entry in result.get("ips") or ()]
     texts += [result[key]["ip"] for key in ("ip4", "ip6") if result.get(key)]
     for text in texts:
-        yield Address(*parse_address(text.partition("/")[0]))
+        yield records.address(text.partition("/")[0])
 
 
 def _recover(state: StateDir, found: Found, state_id: str, now_seconds: float) -> bool:
-    free = [address for address in found.addresses if not (state.addresses / _text(address)).exists()]
+    free = [address for address in found.addresses if not os.path.lexists(state.addresses / _text(address))]
     target = state.attachments / found.key
-    if not free or target.exists():
+    if not free or os.path.lexists(target):
         return False
     temporary = state.root / ".recovered.tmp"
-    temporary.unlink(missing_ok=True)  # perhaps a link of a live attachment: never written into
+    state.remove(temporary)  # perhaps a link of a live attachment: never written into
     temporary.touch(mode=0o600, exist_ok=False)
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(_record(found, free, state_id, now_seconds), file)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from podcidr import files
 from podcidr.agent import index, observed, records
 from podcidr.agent.observation import Observation
 from podcidr.agent.observed import PodSeen
@@ -22,16 +23,23 @@ from podcidr.kube.resources import PODS
 
 MARK_SECONDS = 30.0  # a dead ADD's mark of a living pod: the runtime's DEL or next ADD should have removed it
 _TICK_SECONDS = (1.0, 15.0)
+_DOUBTS = 256  # told of and remembered
 
 log = structlog.get_logger("podcidr.agent.reclaim")
 
 
-def is_gone(netns: str) -> bool:
-    """Whether the network namespace is gone. Where its directory is not even mounted here, nothing can be said: no."""
+def is_gone(netns: str, on_doubt: Callable[[str, Exception], object] = lambda _netns, _error: None) -> bool:
+    """Whether the network namespace is gone for certain. Where nothing can be said (its directory is not mounted here): no."""
     if not netns:
         return True  # recovered from the API server alone: the pod decides
     path = Path(netns)
-    return path.parent.is_dir() and not path.exists()
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return path.is_absolute() and path.parent.is_dir()
+    except (OSError, ValueError) as error:
+        on_doubt(netns, error)
+    return False
 
 
 def suspects(observation: Observation, pods: Mapping[str, PodSeen], gone: Callable[[str], bool] = is_gone) -> list[Attachment]:
@@ -90,6 +98,7 @@ class Reclaimer:
         self._grace_seconds = grace_seconds
         self._on_reclaim = on_reclaim
         self._since: dict[str, float] = {}
+        self._in_doubt: set[str] = set()
 
     @property
     def tick_seconds(self) -> float:
@@ -100,15 +109,27 @@ class Reclaimer:
     async def round(self, observation: Observation, pods: Mapping[str, PodSeen], state_id: str) -> None:
         """One look."""
         now = self._clock.monotonic()
-        found = {attachment.key: attachment for attachment in suspects(observation, pods)}
+        found = {attachment.key: attachment for attachment in suspects(observation, pods, self._is_gone)}
         self._since = {key: self._since.get(key, now) for key in found}
         for key, since in list(self._since.items()):
             # Seen now for the first time is never enough, however short the grace.
             if since < now and now - since >= self._grace_seconds and await self._confirmed(found[key], observation):
                 await self._release(found[key], state_id)
         for mark in observation.stale_marks:
-            if _is_gone(mark.pod, pods) or now - mark.since > MARK_SECONDS:
+            if _pod_is_gone(mark.pod, pods) or now - mark.since > MARK_SECONDS:
                 await self._remove_mark(mark)
+
+    def _is_gone(self, netns: str) -> bool:
+        return is_gone(netns, self._doubt)
+
+    def _doubt(self, netns: str, error: Exception) -> None:
+        if netns not in self._in_doubt:
+            self._in_doubt = {*list(self._in_doubt)[-_DOUBTS:], netns}
+            log.warning(
+                "a network namespace can't be looked at, so its addresses stay in use until a DEL: give the agent access to its path",
+                netns=netns[:200],
+                error=str(error)[:200],
+            )
 
     async def _confirmed(self, attachment: Attachment, observation: Observation) -> bool:
         """Ask the API server, not a cache, whether the pod still needs it; a newer sandbox makes that question moot."""
@@ -139,8 +160,8 @@ class Reclaimer:
         """Only with its flock in hand: else an ADD of the same key has just begun to wait."""
         async with self._state.locked():
             try:
-                fd = os.open(self._state.pending / mark.key, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
+                fd = files.open_regular(self._state.pending / mark.key)
+            except (FileNotFoundError, files.Damaged):
                 return
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -151,7 +172,7 @@ class Reclaimer:
                 os.close(fd)
 
 
-def _is_gone(ref: PodRef, pods: Mapping[str, PodSeen]) -> bool:
+def _pod_is_gone(ref: PodRef, pods: Mapping[str, PodSeen]) -> bool:
     pod = pods.get(_key(ref))
     return pod is None or bool(ref.uid and pod.uid != ref.uid)
 
@@ -164,18 +185,18 @@ def release(state: StateDir, attachment: Attachment, state_id: str, now_seconds:
     """As DEL does, under the lock: index entry, address, and the attachment last."""
     path = state.attachments / attachment.key
     try:
-        inode = path.stat().st_ino
+        inode = path.lstat().st_ino
     except FileNotFoundError:
         return
     for held in attachment.ips:
         link = state.addresses / address_text(*held.address)
         try:
-            ours = link.stat().st_ino == inode
+            ours = link.lstat().st_ino == inode
         except FileNotFoundError:
             continue
         if ours:
             cooldown = held.cooldown_seconds
-            until = math.ceil(now_seconds + cooldown) if cooldown else index.FREE
+            until = min(math.ceil(now_seconds + cooldown), index.HELD - 1) if cooldown else index.FREE
             index.write(state.index, state_id, held.address, until, int(now_seconds))
             link.unlink()
     path.unlink(missing_ok=True)

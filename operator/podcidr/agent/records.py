@@ -1,18 +1,22 @@
 """What the plugin writes, as values: attachments, pending marks, held addresses (docs/state-dir.md)."""
 
-import json
+import math
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from podcidr import files
 from podcidr.core.errors import PodcidrError
 from podcidr.core.prefix import Family, Prefix, parse_address, parse_prefix
 
 T = TypeVar("T")
 VERSION = 1
+MAX_BYTES = 1 << 18
 RECOVERED_NETWORK = "podcidr-recovered"  # of what only the API server told: no container is known
+_KEY = re.compile(r"[A-Za-z0-9][\w.-]*:[A-Za-z0-9][\w.-]*:[^/:\s\0]+", re.ASCII)
 
 
 class Address(NamedTuple):
@@ -77,16 +81,16 @@ class Mark:
 
 
 def attachment(key: str, document: dict[str, Any]) -> Attachment:
-    """Read an attachment's record. Raises KeyError, TypeError, ValueError or PodcidrError on anything else."""
+    """Read an attachment's record. Raises one of MALFORMED on anything else."""
     _require(document)
     return Attachment(
         key=key,
-        network=document["network"],
-        interface=document["interface"],
-        netns=document.get("netns") or "",
+        network=_name(document["network"]),
+        interface=_name(document["interface"]),
+        netns=text(document.get("netns")),
         pod=_pod(document.get("pod") or {}),
         ips=tuple(_held(entry) for entry in document["ips"]),
-        assigned_at=float(document.get("assignedAt") or 0),
+        assigned_at=_seconds(document.get("assignedAt")),
     )
 
 
@@ -96,15 +100,52 @@ def mark(key: str, document: dict[str, Any]) -> Mark:
     return Mark(
         key=key,
         pod=_pod(document.get("pod") or {}),
-        pools=tuple(document.get("pools") or ()),
+        pools=tuple(text(name) for name in document.get("pools") or ()),
         families=tuple(Family(family) for family in document.get("families") or ()),
-        since=float(document.get("since") or 0),
+        since=_seconds(document.get("since")),
     )
 
 
-def address(text: str) -> Address:
+def text(value: object) -> str:
+    """Text that can be written down again (no half of a surrogate); what is absent is empty."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    value.encode()
+    return value
+
+
+def address(written: object) -> Address:
     """An address from its text."""
-    return Address(*parse_address(text))
+    return Address(*parse_address(text(written)))
+
+
+def _name(value: object) -> str:
+    if not (name := text(value)):
+        raise ValueError("a name is empty")
+    return name
+
+
+def key_of(document: Mapping[str, Any]) -> str:
+    """The file name of the attachment that the record is. Raises one of MALFORMED where no plugin would write it."""
+    key = ":".join(text(document[part]) for part in ("network", "container", "interface"))
+    if not _KEY.fullmatch(key) or len(key.encode()) > 255:
+        raise ValueError(f"{key[:300]!r} names no attachment")
+    return key
+
+
+def is_data(name: str) -> bool:
+    """Whether a file may be a record: a KEY has two `:`, and may well end in `.new`, for so may an interface."""
+    return not name.startswith(".") and (":" in name or not name.endswith(".new"))
+
+
+class _Known(NamedTuple, Generic[T]):
+    """A file as it was read; nothing in it where it can't be."""
+
+    inode: int
+    size: int
+    value: T | None
 
 
 class Directory(Generic[T]):
@@ -113,37 +154,59 @@ class Directory(Generic[T]):
     def __init__(self, path: Path, read: Callable[[str, dict[str, Any]], T]) -> None:
         self._path = path
         self._read = read
-        self._cache: dict[str, tuple[int, T | None]] = {}
+        self._cache: dict[str, _Known[T]] = {}
+        self.damaged: dict[str, str] = {}  # path and why, of the last scan
 
     def scan(self) -> dict[str, T]:
         """All readable records by name, as of now."""
-        found: dict[str, tuple[int, T | None]] = {}
+        found: dict[str, _Known[T]] = {}
+        self.damaged = {}
         with os.scandir(self._path) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name.endswith(".new"):
-                    continue  # nobody's data
-                held = self._cache.get(entry.name)
-                if held is None or held[0] != entry.inode() or held[1] is None:
-                    held = entry.inode(), self.load(entry.name)
-                found[entry.name] = held
+                if not is_data(entry.name):
+                    continue
+                known = self._cache.get(entry.name)
+                if known is None or known.inode != entry.inode() or known.value is None:
+                    known = self._know(entry.name, entry.inode())
+                found[entry.name] = known
         self._cache = found
-        return {name: value for name, (_, value) in found.items() if value is not None}
+        return {name: known.value for name, known in found.items() if known.value is not None}
 
-    @property
-    def unreadable(self) -> list[str]:
-        """Files that are no record, as of the last scan."""
-        return [name for name, (_, value) in self._cache.items() if value is None]
+    def forget_changed(self) -> None:
+        """Have the next scan read what has another size by now: no program of ours changes a record, but a hand may."""
+        self._cache = {name: known for name, known in self._cache.items() if _size(self._path / name) == known.size}
 
     def inodes(self) -> set[int]:
         """The inodes of the last scan."""
-        return {inode for inode, _ in self._cache.values()}
+        return {known.inode for known in self._cache.values()}
 
     def load(self, name: str) -> T | None:
-        """One record, read now; None if it can't be."""
+        """One record, read now; None if it can't be: what it holds is seen in addresses/."""
+        return self._know(name, 0).value
+
+    def _know(self, name: str, inode: int) -> _Known[T]:
+        path, size = self._path / name, 0
+
+        def read(data: bytes) -> T:
+            nonlocal size
+            size = len(data)
+            return self._read(name, files.parse_object(data))
+
         try:
-            return self._read(name, json.loads((self._path / name).read_bytes()))
-        except (OSError, KeyError, TypeError, ValueError, AttributeError, PodcidrError):
-            return None  # gone meanwhile, half written, or foreign: what it holds is seen in addresses/
+            value = files.parsed(path, read, MAX_BYTES)
+            return _Known(inode, size, value)
+        except FileNotFoundError:
+            pass  # gone meanwhile
+        except (files.Damaged, OSError) as error:
+            self.damaged[files.shown(path)] = str(error)
+        return _Known(inode, size, None)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return -1
 
 
 def _require(document: dict[str, Any]) -> None:
@@ -152,8 +215,18 @@ def _require(document: dict[str, Any]) -> None:
         raise ValueError(f"version {document['version']!r} is not known")
 
 
+def _seconds(value: object) -> float:
+    """A time, or how long; absent is 0."""
+    if not isinstance(value, int | float | None):
+        raise TypeError(f"{value!r} is no number")
+    seconds = float(value or 0)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{value!r} is no time")
+    return seconds
+
+
 def _pod(document: dict[str, Any]) -> PodRef:
-    return PodRef(document.get("namespace") or "", document.get("name") or "", document.get("uid") or "")
+    return PodRef(*(text(document.get(part)) for part in ("namespace", "name", "uid")))
 
 
 def _held(entry: dict[str, Any]) -> Held:
@@ -161,4 +234,4 @@ def _held(entry: dict[str, Any]) -> Held:
         block = parse_prefix(entry["block"]) if entry.get("block") else None
     except PodcidrError:
         block = None
-    return Held(address(entry["address"]), block, int(entry.get("cooldownSeconds") or 0), entry.get("pool") or "")
+    return Held(address(entry["address"]), block, int(_seconds(entry.get("cooldownSeconds"))), text(entry.get("pool")))

@@ -249,6 +249,12 @@ def _conditions(node: Node) -> dict[str, tuple[bool, str, str]]:
         ready = False, names.REASON_NO_BLOCKS, "the node has no Active block"
     if published.problems:
         ready = ready[0], ready[1], "; ".join((ready[2], "left out: " + published.problems[0]))
+    if damaged := node.observation.damaged:
+        ready = (
+            ready[0],
+            ready[1],
+            f"{ready[2]}; damaged, and in use: {min(damaged)}" + (f" and {len(damaged) - 1} more" * (len(damaged) > 1)),
+        )
     waiting = (
         (True, names.REASON_PODS_PENDING, f"{marks} pods wait for an address")
         if marks

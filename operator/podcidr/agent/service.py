@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ RETRY_SECONDS = 5.0
 MARKS_SECONDS = 2.0  # nothing tells that an ADD died: its mark's flock is free, that is all
 COOLING_SECONDS = 2.0  # ends of cooldowns are gathered so long
 GATHER_SECONDS = 2.0  # and so long what nobody waits for: each look costs as much as a pod
+REMEDY = "It ends with a DEL or GC of its container (delete its pod); if there is none, and no pod here has its address, remove it"
 PAGE_LIMITS = {PODS: 6, NAMESPACES: 100}  # 250 whole pods at once would double the agent's memory
 
 log = structlog.get_logger("podcidr.agent")
@@ -85,6 +86,7 @@ class Agent:
         self._rebuild_due = not ready
         self._caught_up = False
         self._trouble: str | None = None
+        self._damaged: Mapping[str, str] = {}
         self._relisting: asyncio.Future[None] | None = None
         self._uid = ""  # confirmed by a consistent read
         self._observer = Observer(state)
@@ -176,7 +178,7 @@ class Agent:
         """The plugin did something. An ADD that has to wait says so by a mark; the rest may be gathered."""
         try:
             urgent = bool(os.listdir(self._state.pending))  # noqa: PTH208 - at every change: as cheap as can be
-        except FileNotFoundError:  # the directory was lost: the next look finds out, soon
+        except OSError:  # the directory was lost: the next look finds out, soon
             urgent = True
         self._touch(urgent=urgent)
 
@@ -206,14 +208,19 @@ class Agent:
         """Look for leaks, and for files that are not as they were left, for ever."""
         while True:
             await self._clock.sleep(self.reclaimer.tick_seconds)
-            if not self.publisher.ready or self._is_amiss():
+            try:
+                if not self.publisher.ready or self._is_amiss():
+                    self._touch()
+                    continue
+                observation = await self._look()
+                await self.reclaimer.round(observation, self.pods.items, self._state_id)
+            except OSError as error:
+                self._failed(error)
                 self._touch()
-                continue
-            observation = await self._look()
-            await self.reclaimer.round(observation, self.pods.items, self._state_id)
 
     def _is_amiss(self) -> bool:
-        return not self._state.is_ours() or bool(self._state.missing()) or self.publisher.verify()
+        self._observer.forget_changed()
+        return not self._state.is_ours() or bool(self._state.amiss()) or self.publisher.verify()
 
     async def _round(self) -> float:
         """One round; returns after how many seconds to look again without a change."""
@@ -232,8 +239,13 @@ class Agent:
         except OSError as error:
             self._failed(error)
         # Counted after the publication: no address of a Draining block can be assigned any more.
-        self.observation = await self._look()
-        await self._mender.links(self.observation, self._clock.monotonic())
+        try:
+            self.observation = await self._look()
+            await self._mender.links(self.observation, self._clock.monotonic())
+        except OSError as error:
+            self._failed(error)
+            return RETRY_SECONDS
+        self._tell_damaged(self.observation)
         self._count_arrivals(self.observation)
         if (report := self._count(self.observation)) is not None:
             self.reporter.offer(report)
@@ -304,7 +316,8 @@ class Agent:
     def _next_look(self, report: Report | None, observation: Observation) -> float:
         now = self._clock.monotonic()
         waits = [self._config.resync_seconds, self._absence.due_seconds(now)]
-        if observation.marks or observation.stale_marks or self._mender.pending(observation):
+        waits.append(self._mender.due_seconds(observation, now))
+        if observation.marks or observation.stale_marks:
             waits.append(MARKS_SECONDS)
         if observation.cooling:
             least = 0.0 if report and report.busy else COOLING_SECONDS
@@ -364,6 +377,15 @@ class Agent:
             log.error(message, state_dir=str(self._state.root))
         self._trouble = message
         return RETRY_SECONDS
+
+    def _tell_damaged(self, observation: Observation) -> None:
+        """Once for each: nothing mends it but a hand, or the end of its container."""
+        for path, why in observation.damaged.items():
+            if self._damaged.get(path) != why:
+                message = f"{why}: what it holds stays in use. {REMEDY}"
+                log.error("a file of the state dir is damaged", path=path, error=message)
+                self._post("Warning", names.EVENT_STATE_FILE_DAMAGED, message[:1024])
+        self._damaged = observation.damaged
 
     def _failed(self, error: OSError) -> None:
         message = f"{error.strerror} ({error.filename or self._state.root}): the files of --state-dir {self._state.root} stay as they were"

@@ -1,17 +1,22 @@
 """The state directory: the agent's side of docs/state-dir.md."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import secrets
+import stat
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from podcidr import files
+from podcidr.files import Damaged
 from podcidr.kube.clock import Clock
 
 VERSION = 1
@@ -19,13 +24,11 @@ _DIRECTORIES = ("attachments", "addresses", "pending", "namespaces")
 _RETRY_SECONDS = 0.2
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
+log = structlog.get_logger("podcidr.agent.statedir")
+
 
 class StateDirError(Exception):
     """The state directory can't be used; the text says what to do."""
-
-
-class Corrupt(Exception):
-    """A file of ours that is not what we write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class StateDir:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock_fd = _open_lock(self.root / "lock")
             self._agent_fd = _open_lock(self.root / "agent.lock")
+        except _NotOurs as error:
+            raise StateDirError(f"--state-dir {self.root}: {error.filename} is not a regular file; remove it, it is made anew") from error
         except OSError as error:
             raise StateDirError(
                 f"--state-dir {self.root}: {error.strerror} ({error.filename}); "
@@ -64,8 +69,11 @@ class StateDir:
             ) from error
 
     def make_directories(self) -> None:
-        """Make those that are missing: records name pods, so for root's eyes only."""
-        for name in _DIRECTORIES:
+        """Make those that are missing: records name pods, so for root's eyes only. What lies in their place goes aside."""
+        for name in self.amiss():
+            if os.path.lexists(self.root / name):
+                self.set_aside(self.root / name)
+        for name in self.missing():
             (self.root / name).mkdir(mode=0o700, exist_ok=True)
 
     def create(self) -> None:
@@ -77,6 +85,25 @@ class StateDir:
         """The directories that are not there."""
         return [path.name for path in (self.attachments, self.addresses, self.pending, self.namespaces) if not path.is_dir()]
 
+    def amiss(self) -> list[str]:
+        """Those, and the index where it is no file: the plugin can't read it then, and must not remove it."""
+        return self.missing() + ([] if _kind(self.index) in (None, stat.S_IFREG) else [self.index.name])
+
+    def set_aside(self, path: Path) -> None:
+        """Move what is nothing of ours out of the way, whole, under a name that is nobody's data."""
+        aside = self.root / f".{path.name}.{secrets.token_hex(4)}.aside"
+        path.rename(aside)
+        log.warning(
+            "this does not belong in the state dir and was moved aside; remove it", path=files.shown(path), aside=files.shown(aside)
+        )
+
+    def remove(self, path: Path) -> None:
+        """Unlink a file of ours, or what lies in its place."""
+        if _kind(path) == stat.S_IFDIR:
+            self.set_aside(path)
+        else:
+            path.unlink(missing_ok=True)
+
     def is_ours(self) -> bool:
         """Whether the lock that we hold is still the one that another agent would find."""
         return _is_at(self._agent_fd, self.root / "agent.lock")
@@ -85,14 +112,14 @@ class StateDir:
         """Become the one agent of this directory, for life; False while another is."""
         return _try_lock(self._agent_fd)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def locked(self) -> AsyncGenerator[None, None]:
         """Hold the plugin's lock. The kernel queues us among the plugins, in a thread: the loop goes on."""
         async with self._ours:
             await self._lock()
             while not _is_at(self._lock_fd, self.root / "lock"):  # removed by hand: plugins use, or make, another one
-                os.close(self._lock_fd)
-                self._lock_fd = _open_lock(self.root / "lock")
+                before, self._lock_fd = self._lock_fd, _open_lock(self.root / "lock")
+                os.close(before)
                 await self._lock()
             try:
                 yield
@@ -114,7 +141,7 @@ class StateDir:
         """The state's ID, or None where a rebuild is due: nothing there, torn, or of a version that is not ours."""
         try:
             document = self.read("ready") or {}
-        except Corrupt:
+        except Damaged:
             return None
         state_id = document.get("stateID")
         return state_id if document.get("version") == VERSION and isinstance(state_id, str) and state_id else None
@@ -124,19 +151,20 @@ class StateDir:
         self.replace(self.root / "ready", {"version": VERSION, "stateID": state_id})
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A file of ours; None if there is none. Raises Corrupt."""
+        """A file of ours; None if there is none. Raises Damaged."""
         try:
-            return _load(self.root / name)
+            return files.document(self.root / name)
         except FileNotFoundError:
             return None
 
     def read_allocation(self) -> dict[str, Any] | None:
-        """The allocation file; None if there is none. Raises Corrupt."""
+        """The allocation file; None if there is none. Raises Damaged."""
         document = self.read("allocation.json")
         if document is None:
             return None
-        if not isinstance(document.get("uid"), str) or not isinstance(document.get("epoch"), int):
-            raise Corrupt(f"{self.allocation}: no uid and epoch in it")
+        for key, kind in (("uid", str), ("epoch", int), ("pools", dict)):
+            if not isinstance(document.get(key), kind):
+                raise Damaged(f"{self.allocation}: no {key} in it")
         return document
 
     async def publish(self, document: Mapping[str, Any]) -> Standing:
@@ -155,25 +183,29 @@ class StateDir:
         """Write a whole file by rename. On a full disk the old one stays and OSError tells."""
         temporary = self.root / f".{path.name}.tmp"  # only one agent lives, so one name does
         try:
-            with open(temporary, "w", encoding="utf-8", opener=_private) as file:
+            self.remove(temporary)  # a crash's; or a FIFO, or a link, that some hand put there
+            with open(temporary, "x", encoding="utf-8", opener=_private) as file:
                 file.write(_encode(document))
+            if _kind(path) == stat.S_IFDIR:
+                self.set_aside(path)
             temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise OSError(error.errno, error.strerror, str(path)) from error  # a write tells no name
 
     def stamp(self, path: Path) -> int | None:
         """Tells two states of a file apart; None if there is none."""
         try:
-            stat = path.stat()
+            status = path.lstat()
         except FileNotFoundError:
             return None
-        return hash((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return hash((status.st_ino, status.st_size, status.st_mtime_ns))
 
     def _standing(self) -> Standing | None:
         try:
             document = self.read_allocation()
-        except Corrupt:
+        except Damaged:
             return None
         return Standing(document["uid"], document["epoch"]) if document else None
 
@@ -196,15 +228,30 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
+class _NotOurs(OSError):
+    """A lock that is no regular file: whoever opens it would lock something else, or wait for ever."""
+
+
 def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        return files.open_regular(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (Damaged, IsADirectoryError) as error:
+        raise _NotOurs(errno.EINVAL, "not a regular file; remove it, it is made anew", str(path)) from error
 
 
 def _is_at(fd: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def _kind(path: Path) -> int | None:
+    """What lies there, links not followed; None if nothing does."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _try_lock(fd: int) -> bool:
@@ -215,13 +262,3 @@ def _try_lock(fd: int) -> bool:
             return False
         raise
     return True
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise Corrupt(f"{path}: {error}") from error
-    if not isinstance(document, dict):
-        raise Corrupt(f"{path}: not a JSON object")
-    return document

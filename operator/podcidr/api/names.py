@@ -121,6 +121,7 @@ EVENT_POOL_DELETION_WAITS: Final = "PoolDeletionWaits"
 EVENT_PIN_INVALID: Final = "PinInvalid"
 EVENT_ADDRESS_RECLAIMED: Final = "AddressReclaimed"
 EVENT_STATE_DIR_NOT_WRITTEN: Final = "StateDirNotWritten"
+EVENT_STATE_FILE_DAMAGED: Final = "StateFileDamaged"
 
 # A field manager is the program's name.
 MANAGER_OPERATOR: Final = "podcidr-operator"

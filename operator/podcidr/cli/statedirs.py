@@ -1,6 +1,5 @@
 """Attachments on disk, read from state directories (docs/state-dir.md). Takes no lock and changes nothing."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 import click
 
+from podcidr import files
 from podcidr.cli.reading import Address
 from podcidr.core.errors import BadValue
 from podcidr.core.prefix import parse_address
@@ -86,7 +86,7 @@ def _held(path: Path, name: str, problems: list[str]) -> Attachment | None:
         return Attachment(address, whose, ips[name].get("pool") or "", str(record["container"]))
     except FileNotFoundError:
         return None  # released between the two looks
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, files.Damaged, *files.MALFORMED) as error:
         problems.append(f"{path}/addresses/{name}: not a record of version {VERSION} with this address ({type(error).__name__})")
         return Attachment(address, "", "", "unknown")
 
@@ -96,13 +96,13 @@ def _node(path: Path, problems: list[str]) -> str:
         return str(_record(path / "allocation.json")["node"])
     except FileNotFoundError:
         problems.append(f"{path}/allocation.json is missing: which node this is, is not known")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, files.Damaged, *files.MALFORMED) as error:
         problems.append(f"{path}/allocation.json: not an allocation file of version {VERSION} ({type(error).__name__})")
     return ""
 
 
 def _record(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(path.read_bytes())
+    document = files.document(path)
     if document.get("version") != VERSION:
         raise ValueError(f"version {document.get('version')!r}")
     return document

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from podcidr import files
 from podcidr.agent import index, inotify, rebuild, reclaim
 from podcidr.agent.observation import Observer
 from podcidr.agent.records import Address, Attachment, address
@@ -69,13 +70,13 @@ def test_files_are_read_once(state: StateDir, monkeypatch: pytest.MonkeyPatch) -
     observer = Observer(state)
     observer.look("s", 0.0)
     read: list[str] = []
-    original = Path.read_bytes
+    original = files.content
 
-    def spy(path: Path) -> bytes:
+    def spy(path: Path, max_bytes: int) -> bytes:
         read.append(path.name)
-        return original(path)
+        return original(path, max_bytes)
 
-    monkeypatch.setattr(Path, "read_bytes", spy)
+    monkeypatch.setattr(files, "content", spy)
     attach(state, record("10.64.3.2", container="c2"))
     assert len(observer.look("s", 0.0).attachments) == 2
     assert read.count("net:c1:eth0") == 0
@@ -216,11 +217,10 @@ async def test_a_container_attached_anew_meanwhile_is_left_alone(state: StateDir
 @pytest.mark.parametrize("version", [2, None, "1"])
 def test_records_of_another_version_are_not_believed_but_held(state: StateDir, version: object) -> None:
     attach(state, record("10.64.3.1", version=version))
-    observer = Observer(state)
-    seen = observer.look("s", 0.0)
+    seen = Observer(state).look("s", 0.0)
     assert not seen.attachments
     assert set(seen.held) == {address("10.64.3.1")}
-    assert observer.unreadable == ["net:c1:eth0"]
+    assert list(seen.damaged) == [str(state.attachments / "net:c1:eth0")]
 
 
 def test_a_pod_made_again_is_another_pod(state: StateDir) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from podcidr.agent import index, mending
 from podcidr.agent.main import _begin
@@ -99,12 +100,12 @@ async def test_a_running_agent_links_anew_what_it_misses_twice(state: StateDir) 
     seen = observer.look("s", 1.0)
     assert set(seen.held) == {address(text) for text in ("10.64.3.0", "10.64.3.1", "fd00::1")}
     await mender.links(seen, 1.0)
-    assert mender.pending(seen)
+    assert mender.due_seconds(seen, 1.0) == mending.SECOND_LOOK_SECONDS
     assert links_of(state) == {"10.64.3.0", "10.64.3.1"}, "an ADD under way looks so too"
     await mender.links(observer.look("s", 1.0), 1.0)
     assert links(state) == WHOLE
     seen = observer.look("s", 1.0)
-    assert not mender.pending(seen)
+    assert mender.due_seconds(seen, 1.0) == float("inf")
 
 
 def links_of(state: StateDir) -> set[str]:
@@ -141,24 +142,90 @@ async def test_a_directory_that_another_agent_could_take_ends_this_one(state: St
 async def test_an_address_that_went_to_another_stays_there(state: StateDir) -> None:
     """An ADD that crashed left an attachment without its address, which another got since."""
     (state.attachments / "net:crashed:eth0").write_text(json.dumps(record("10.64.3.1", "10.64.3.9", container="crashed")))
-    assert mending.relink(state) == 1
+    done = mending.relink(state)
+    assert (done.linked, done.stuck) == (["net:crashed:eth0"], {})
     assert links(state) == WHOLE | {"net:crashed:eth0": {"10.64.3.9"}}
 
 
-async def test_a_record_that_nobody_can_read_is_not_tried_for_ever(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_that_nobody_can_read_is_not_tried_all_the_time(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     (state.addresses / "10.64.3.5").write_text("by hand")
     observer, mender = Observer(state), mending.Mender(state, "s")
-    tries: list[StateDir] = []
+    tries: list[float] = []
+    relink, now = mending.relink, 1.0
 
-    def spy(state: StateDir) -> int:
-        tries.append(state)
-        return 0
+    def spy(state: StateDir) -> mending.Relinked:
+        tries.append(now)
+        return relink(state)
 
     monkeypatch.setattr(mending, "relink", spy)
-    for _ in range(4):
-        await mender.links(observer.look("s", 1.0), 1.0)
-    assert len(tries) == 1
-    assert not mender.pending(observer.look("s", 1.0))
+    with capture_logs() as told:
+        for now in (1.0, 2.0, 3.0, 15.0, 17.0, 18.0):
+            await mender.links(observer.look("s", now), now)
+    assert tries == [2.0, 17.0]
+    assert mender.due_seconds(observer.look("s", now), 20.0) == 12.0
+    assert [one["name"] for one in told] == ["10.64.3.5"], "said once"
+    assert f"{state.addresses}/10.64.3.5" in told[0]["reason"]
+    assert "remove it" in told[0]["reason"]
+
+
+async def test_an_address_whose_container_has_another_by_now_is_freed_after_it(state: StateDir) -> None:
+    """The record was removed by hand and the container attached anew: its first address must not leak."""
+    (state.attachments / "net:c2:eth0").unlink()
+    again = record("10.64.3.2", container="c2")
+    (state.attachments / "net:c2:eth0").write_text(json.dumps(again))
+    os.link(state.attachments / "net:c2:eth0", state.addresses / "10.64.3.2")
+    observer, mender = Observer(state), mending.Mender(state, "s")
+    with capture_logs() as told:
+        for now in (1.0, 2.0):
+            await mender.links(observer.look("s", now), now)
+    assert ["freed when that has ended" in one.get("reason", "") for one in told] == [True], "nothing was made again, and so it says"
+    (state.addresses / "10.64.3.2").unlink()
+    (state.attachments / "net:c2:eth0").unlink()
+    await mender.links(observer.look("s", 16.0), 16.0)
+    assert address("10.64.3.1") in observer.look("s", 16.0).held
+    await mender.links(observer.look("s", 17.0), 17.0)
+    seen = observer.look("s", 17.0)
+    assert links(state) == WHOLE, "so the agent can take it back"
+    assert not seen.loose
+
+
+@pytest.mark.parametrize("interface", ["eth0.new", "a.new"])
+async def test_an_interface_may_be_named_as_it_likes(state: StateDir, interface: str) -> None:
+    key = f"net:c3:{interface}"
+    (state.attachments / "attachment.new").write_text("half")
+    (state.attachments / key).write_text(json.dumps(record("10.64.3.7", container="c3", interface=interface)))
+    os.link(state.attachments / key, state.addresses / "10.64.3.7")
+    observer, mender = Observer(state), mending.Mender(state, "s")
+    for now in (1.0, 2.0):
+        seen = observer.look("s", now)
+        await mender.links(seen, now)
+    assert (seen.loose, seen.damaged) == (frozenset(), {})
+    assert key in seen.attachments
+    assert mending.relink(state) == mending.Relinked()
+    (state.addresses / "10.64.3.7").unlink()
+    assert mending.relink(state).linked == [key]
+
+
+async def test_a_name_that_stands_in_the_way_ends_nobody(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    (state.attachments / "net:c2:eth0").unlink()
+    monkeypatch.setattr(os, "link", no_link)
+    observer, mender = Observer(state), mending.Mender(state, "s")
+    with capture_logs() as told:
+        for now in (1.0, 2.0):
+            await mender.links(observer.look("s", now), now)
+    assert [one["reason"] for one in told] == [f"{state.attachments}/net:c2:eth0: File exists"]
+
+
+def no_link(_source: Path, _target: Path) -> None:
+    raise FileExistsError(17, "File exists")
+
+
+@pytest.mark.parametrize("part", ["network", "container", "interface"])
+@pytest.mark.parametrize("name", ["../../x", "a\0b", "a:b", "x" * 300, "", 5, None, "\ud800"])
+def test_no_record_names_a_file_elsewhere(state: StateDir, part: str, name: object) -> None:
+    (state.addresses / "10.64.3.9").write_text(json.dumps(record("10.64.3.9") | {part: name}))
+    done = mending.relink(state)
+    assert (done.linked, list(done.stuck)) == ([], ["10.64.3.9"])
 
 
 async def test_a_lock_removed_by_hand_is_taken_where_the_plugin_looks(state: StateDir) -> None:

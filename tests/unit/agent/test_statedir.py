@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from podcidr.agent.observation import Observer
-from podcidr.agent.statedir import Corrupt, Standing, StateDir, StateDirError, become_the_agent
+from podcidr.agent.statedir import Standing, StateDir, StateDirError, become_the_agent
+from podcidr.files import Damaged
 from podcidr.kube.clock import SystemClock
 
 
@@ -22,7 +23,7 @@ def state(tmp_path: Path) -> StateDir:
 
 
 def document(epoch: int, uid: str = "u1", **extra: Any) -> dict[str, Any]:
-    return {"version": 1, "stateID": "s", "uid": uid, "epoch": epoch} | extra
+    return {"version": 1, "stateID": "s", "uid": uid, "epoch": epoch, "pools": {}} | extra
 
 
 def test_create_makes_private_directories(state: StateDir) -> None:
@@ -87,7 +88,7 @@ async def test_a_second_agent_waits(state: StateDir) -> None:
 
 async def test_corrupt_files_are_told_and_replaced(state: StateDir) -> None:
     (state.root / "allocation.json").write_text('{"epoch": 7')
-    with pytest.raises(Corrupt, match=r"allocation\.json"):
+    with pytest.raises(Damaged, match=r"allocation\.json"):
         state.read_allocation()
     assert await state.publish(document(1)) == Standing("u1", 1)
     (state.root / "ready").write_text("{}")
