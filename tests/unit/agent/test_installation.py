@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from tests.cluster.program import COMPILED, ROOT
 
 OURS = {"cniVersion": "1.1.0", "name": "podcidr", "plugins": [{"type": "ptp", "ipam": {"type": "podcidr-ipam"}}, {"type": "portmap"}]}
 NAME = "10-podcidr.conflist"
+ANSWERS = """#!/bin/sh
+[ "$CNI_COMMAND" = VERSION ] && echo '{"cniVersion": "1.1.0", "supportedVersions": ["1.1.0"]}'
+"""
+NESTED = {"name": "m", "type": "multus", "delegates": [{"type": "macvlan", "ipam": {"type": "podcidr-ipam"}}]}
 
 
 class Node:
@@ -25,7 +30,7 @@ class Node:
         self.plugin, self.conflist = root / "podcidr-ipam", root / "image" / NAME
         for directory in (self.bin, self.conf, self.conflist.parent, self.state / "attachments"):
             directory.mkdir(parents=True)
-        self.plugin.write_text("#!/bin/sh\n")
+        self.plugin.write_text(ANSWERS)
         self.conflist.write_text(json.dumps(OURS))
         self.target = self.conf / NAME
         self.installation = Installation(self.plugin, self.bin, self.conf, self.conflist)
@@ -67,7 +72,7 @@ def test_a_plugin_that_runs_is_replaced(node: Node) -> None:
         with pytest.raises(OSError, match="Text file busy"):
             target.open("r+b")
         node.installation.install()
-        assert target.read_text() == "#!/bin/sh\n"
+        assert target.read_text() == ANSWERS
         assert running.poll() is None
     finally:
         os.kill(running.pid, signal.SIGKILL)
@@ -149,15 +154,23 @@ def test_uninstall_takes_all_away(node: Node) -> None:
     node.installation.uninstall(node.state)  # again: nothing to do
 
 
-@pytest.mark.parametrize("user", ["attachment", "conflist", "single"])
+@pytest.mark.parametrize("user", ["attachment", "interface.new", "address", "conflist", "single", "nested", "broken", "deep"])
 def test_the_plugin_stays_while_something_calls_it(node: Node, user: str) -> None:
     node.installation.install()
     paths = {
         "attachment": (node.state / "attachments" / "podcidr:c1:eth0", "{}"),
+        "interface.new": (node.state / "attachments" / "podcidr:c1:eth0.new", "{}"),
+        "address": (node.state / "addresses" / "10.0.0.1", "{}"),
+        "nested": (node.conf / "00-multus.conf", json.dumps(NESTED)),
+        "broken": (node.conf / "99-x.conf", "{"),
+        "deep": (node.conf / "99-x.conf", "[" * 100_000),
         "conflist": (node.conf / "00-multus.conflist", json.dumps({**OURS, "name": "theirs"})),
         "single": (node.conf / "00-macvlan.conf", json.dumps({"name": "m", "type": "macvlan", "ipam": {"type": "podcidr-ipam"}})),
     }
     path, content = paths[user]
+    if user == "address":
+        shutil.rmtree(node.state / "attachments")
+        path.parent.mkdir()
     path.write_text(content)
     node.installation.uninstall(node.state)
     assert not node.target.exists()
@@ -165,6 +178,52 @@ def test_the_plugin_stays_while_something_calls_it(node: Node, user: str) -> Non
     path.unlink()
     node.installation.uninstall(node.state)
     assert not (node.bin / "podcidr-ipam").exists()
+
+
+def test_what_no_runtime_reads_keeps_nothing(node: Node) -> None:
+    node.installation.install()
+    (node.conf / "aa.conflist").mkdir()
+    os.mkfifo(node.conf / "ab.conf")
+    (node.conf / "ac.conf").symlink_to("nowhere")
+    (node.conf / "ad.conf").touch()
+    (node.conf / "notes.txt").write_text(json.dumps(NESTED))
+    (node.state / "attachments" / "attachment.new").touch()
+    node.installation.uninstall(node.state)
+    assert not (node.bin / "podcidr-ipam").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"root:x:0:0\n", b"", b"\x7fELF", b"#!/bin/sh\nexit 0\n", b"#!/bin/sh\necho '{}'\n", b"#!/bin/sh\ncat; exit 1\n"]
+)
+def test_only_what_answers_as_a_plugin_is_installed(node: Node, content: bytes) -> None:
+    node.installation.install()
+    before = node.files()
+    node.plugin.write_bytes(content)
+    with pytest.raises(InstallationError, match=r"--plugin .*; name the program podcidr-ipam"):
+        node.installation.install()
+    assert node.files() == before, "what was there stays, and nothing half beside it"
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(28, "make room"), (30, "read-only"), (13, "exist and be writable")])
+def test_a_disk_that_takes_no_more_is_said_and_left_clean(node: Node, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(InstallationError, match=remedy):
+        node.installation.install()
+    assert not node.files()
+
+
+@pytest.mark.parametrize("kind", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_what_stands_in_its_place_hangs_nobody(node: Node, kind: Callable[[Path], object]) -> None:
+    kind(node.bin / "podcidr-ipam")
+    if (node.bin / "podcidr-ipam").is_dir():
+        with pytest.raises(InstallationError, match="a directory stands there"):
+            node.installation.install()
+    else:
+        node.installation.install()
+        assert (node.bin / "podcidr-ipam").read_text() == ANSWERS
 
 
 def run(node: Node, *flags: str) -> subprocess.CompletedProcess[str]:
