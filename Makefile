@@ -7,6 +7,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 PLUGIN_SOURCES := $(shell find plugin -name '*.go' -not -name '*_test.go' 2>/dev/null) plugin/go.mod plugin/go.sum
+# Which build it is: the version, and the commit where git knows it.
+RELEASE = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' operator/podcidr/__init__.py)$(addprefix +,$(shell git describe --always --dirty --exclude '*' 2>/dev/null))
 # A module of this tree must never shadow a standard one, whatever the current folder is.
 export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
@@ -26,7 +28,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 build/podcidr-ipam: $(PLUGIN_SOURCES)
 	@command -v go >/dev/null || { echo "the CNI plugin is built with Go $$(awk '/^go /{print $$2}' plugin/go.mod) or newer: install Go first"; exit 2; }
-	@mkdir -p build && echo "building $@" && cd plugin && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../build/podcidr-ipam .
+	@mkdir -p build && echo "building $@" && cd plugin && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.release=$(RELEASE)' -o ../build/podcidr-ipam .
 
 plugin: build/podcidr-ipam ## build the CNI plugin to build/podcidr-ipam
 

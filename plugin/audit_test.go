@@ -122,6 +122,8 @@ func (n *node) entry(block, address string) uint32 {
 	return 0
 }
 
-func hasPrefix(names []string, prefix string) bool {
-	return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, prefix) })
+// halfWritten lists what a call under way, or a killed one, has not placed yet.
+func (n *node) halfWritten() []string {
+	n.t.Helper()
+	return slices.DeleteFunc(n.list("."), func(name string) bool { return !strings.HasSuffix(name, ".new") })
 }

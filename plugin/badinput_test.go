@@ -26,6 +26,17 @@ func TestConfigurationErrors(t *testing.T) {
 		"route unknown key": {ipamKey("routes", []object{{"dst": "::/0", "via": "::1"}}), 7, []string{"ipam.routes[0].via"}},
 		"route without dst": {ipamKey("routes", []object{{"gw": "10.0.0.1"}}), 7, []string{"ipam.routes[0]", "dst"}},
 		"route bad dst":     {ipamKey("routes", []object{{"dst": "10.0.0.0/33"}}), 7, []string{"ipam.routes[0]", "10.0.0.0/33"}},
+		"route host bits":   {ipamKey("routes", []object{{"dst": "10.0.0.1/8"}}), 7, []string{"ipam.routes[0]", "10.0.0.1/8", "give 10.0.0.0/8"}},
+		"route families":    {ipamKey("routes", []object{{"dst": "10.0.0.0/8", "gw": "::1"}}), 7, []string{"ipam.routes[0]", "::1", "family"}},
+		"route 6 by 4":      {ipamKey("routes", []object{{"dst": "fd00::/8", "gw": "10.0.0.1"}}), 7, []string{"ipam.routes[0]", "10.0.0.1", "family"}},
+		"resolvConf of EIO": {ipamKey("resolvConf", "/proc/self/mem"), 7, []string{"ipam.resolvConf", "/proc/self/mem"}},
+		"resolvConf dir":    {ipamKey("resolvConf", "/proc"), 7, []string{"ipam.resolvConf", "not a regular file"}},
+		"runtimeConfig":     {top("runtimeConfig", 5), 7, []string{"runtimeConfig", "5", "object"}},
+		"args":              {top("args", 5), 7, []string{"args", "5", "object"}},
+		"args.cni":          {top("args", object{"cni": 5}), 7, []string{"args.cni", "5", "object"}},
+		"static null":       {top("runtimeConfig", object{"ips": []any{nil}}), 7, []string{"runtimeConfig.ips", "no address"}},
+		"static empty":      {top("args", object{"cni": object{"ips": []string{""}}}), 7, []string{"args.cni.ips", "no address"}},
+		"static half empty": {cniArgs("IP=10.64.3.9,"), 7, []string{"CNI_ARGS: IP", "no address"}},
 		"resolvConf absent": {ipamKey("resolvConf", "/nonexistent"), 7, []string{"ipam.resolvConf", "/nonexistent"}},
 		"no ipam":           {top("ipam", nil), 7, []string{"ipam"}},
 		"annotations":       {top("runtimeConfig", object{"io.kubernetes.cri.pod-annotations": 1}), 7, []string{"io.kubernetes.cri.pod-annotations"}},
@@ -44,6 +55,10 @@ func TestConfigurationErrors(t *testing.T) {
 			equal(t, n.list("addresses"), []string{})
 		})
 	}
+	n.ok("DEL", "none", top("runtimeConfig", 5), ipamKey("routes", []object{{"dst": "10.0.0.1/8"}}))
+	cmd := n.command("ADD", "proc", ipamKey("resolvConf", "/proc/self/environ"), cniArgs("IP=;K8S_POD_NAMESPACE=team")) // of size 0 before it is read
+	cmd.Env = append(cmd.Env, "X=\nnameserver 192.0.2.53\n")
+	equal(t, finish(t, cmd).result(t).DNS, object{"nameservers": []string{"192.0.2.53"}})
 	n.add("a", top("args", object{"cni": object{"labels": []string{}}}), top("runtimeConfig", object{"ips": []string{}}), ipamKey("routes", nil))
 }
 
@@ -219,9 +234,15 @@ func (n *node) patch(offset int64, value byte) {
 func TestLeftoversOfACrashAreNotTruncated(t *testing.T) {
 	n := newNode(t, one(v4(0, "10.64.3.0/28")))
 	n.add("a")
-	n.must(os.Link(n.path("attachments/podnet:a:eth0"), n.path("attachment.new"))) // killed before it was unlinked
+	for _, name := range []string{"attachment.new", "attachment.77.new"} { // killed before it was unlinked, by this release or an older one
+		n.must(os.Link(n.path("attachments/podnet:a:eth0"), n.path(name)))
+	}
+	n.write("pending.78.new", "{")
+	n.write("agents.new", "{")
 	n.add("b")
 	equal(t, n.add("a").address(), "10.64.3.0")
-	equal(t, hasPrefix(n.list("."), "attachment.new"), false)
+	n.ok("GC", "", top("cni.dev/valid-attachments", []object{{"containerID": "a", "ifname": "eth0"}}))
+	equal(t, n.halfWritten(), []string{"agents.new"}) // that is not the plugin's
+	equal(t, n.add("a").address(), "10.64.3.0")
 	n.audit()
 }

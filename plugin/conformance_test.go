@@ -196,6 +196,25 @@ func TestLibcniAsksForOurVersions(t *testing.T) {
 	equal(t, info.SupportedVersions(), cniversion.All.SupportedVersions())
 }
 
+// TestVersionRepeatsWhatWasAsked: and answers whatever stdin is, even if nobody ever writes to it.
+func TestVersionRepeatsWhatWasAsked(t *testing.T) {
+	n := newNode(t, one(v4(0)))
+	silent, held, err := os.Pipe()
+	n.must(err)
+	defer held.Close()
+	for text, want := range map[string]string{`{"cniVersion": "1.0.0"}`: "1.0.0", `{"cniVersion":"0.4.0"}`: "0.4.0", "{}": "1.1.0", "": "1.1.0", "{": "1.1.0", "never": "1.1.0", `{"cniVersion": 3}`: "1.1.0"} {
+		cmd := n.command("VERSION", "")
+		cmd.Stdin = strings.NewReader(text)
+		if text == "never" {
+			cmd.Stdin = silent
+		}
+		r := finish(t, cmd)
+		if got := r.result(t).CNIVersion; r.exit != 0 || got != want || !strings.Contains(r.stdout, "0.3.1") {
+			t.Errorf("%q: exit %d, %s: want %s", text, r.exit, r.stdout, want)
+		}
+	}
+}
+
 // TestVerbsNeedTheirVersionsAndVariables is the environment table of the specification, and skel's stricter CNI_PATH.
 func TestVerbsNeedTheirVersionsAndVariables(t *testing.T) {
 	n := newNode(t, one(v4(0, "10.64.3.0/28")))

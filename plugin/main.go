@@ -3,6 +3,7 @@
 package main
 
 import (
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -18,6 +19,7 @@ func main() {
 		cni.Note("podcidr-ipam " + release + ": CNI IPAM plugin of podcidr, for CNI " + strings.Join(cni.Versions, ", "))
 		return
 	}
+	debug.SetPanicOnFault(true) // see state.Dir.CatchTorn
 	call, err := cni.Read()
 	if err == nil {
 		err = run(call)
@@ -43,6 +45,6 @@ func run(call *cni.Call) error {
 	case "GC":
 		return ipam.GC(call)
 	default:
-		return cni.Print(cni.VersionText())
+		return cni.Print(cni.VersionText(call.Version))
 	}
 }

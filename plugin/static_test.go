@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -90,7 +91,11 @@ func TestStaticAddressCools(t *testing.T) {
 	wish := wishes("10.64.3.9")["args.cni.ips"]
 	n.add("old", wish)
 	n.ok("DEL", "old")
-	n.run("ADD", "new", wish).fails(t, 11, "10.64.3.9, which cools for another")
+	r := n.run("ADD", "new", wish)
+	r.fails(t, 11, "10.64.3.9, which cools for another", "the address asked for is not free")
+	if strings.Contains(r.stdout, "no free address") {
+		t.Error("there are 15 free ones: ", r.stdout)
+	}
 }
 
 func TestRepeatedAddWithAnotherWish(t *testing.T) {

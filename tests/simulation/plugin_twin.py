@@ -9,7 +9,9 @@ import json
 import math
 import os
 import struct
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -137,7 +139,7 @@ class Plugin:
 
     def _collect(self, key: str, began: float) -> Steps:
         record = self._record(key)
-        if record is not None and record["assignedAt"] > began:
+        if record is not None and record.get("assignedAt", 0.0) > began:
             return None
         if record is None and float((_load(self.root / "pending" / key) or {}).get("since", 0)) > began:
             return None
@@ -168,7 +170,12 @@ class Plugin:
         return self._seen[1]
 
     def _record(self, key: str) -> Object | None:
-        return _load(self.root / "attachments" / key)
+        """What it says; one that can't be read lists nothing."""
+        try:
+            record = _load(self.root / "attachments" / key)
+        except ValueError:
+            return {"ips": []}
+        return record if record is None or record.get("version") == 1 else {"ips": []}
 
     def _inode(self, key: str) -> int:
         return (self.root / "attachments" / key).stat().st_ino
@@ -187,6 +194,9 @@ class Plugin:
         if record is None:
             return None
         held = [ip for ip in record["ips"] if self.holds(key, ip["address"])]
+        if not record["ips"]:
+            held = [{"address": name, "cooldownSeconds": 0} for name in _names(self.root / "addresses") if self.holds(key, name)]
+        yield from self._cool_lapsed(key, [ip for ip in record["ips"] if ip not in held])
         yield from self._cool(held)
         for ip in held:
             (self.root / "addresses" / ip["address"]).unlink()
@@ -201,24 +211,45 @@ class Plugin:
         index = Index.read(self.root, ready["stateID"] if ready else None, self.now())
         missing = [ip for ip in resting if index.row_of(_address(ip["address"])) is None]
         if ready and missing:
-            index.add_rows([parse_prefix(ip["block"]) for ip in missing], self._held(), self.now())
-            index.write(self.root, ready["stateID"], self.now())
-            yield "index built"
+            with suppress(CniError):  # the cooldown is lost, never the release
+                self._rebuild(index, [parse_prefix(ip["block"]) for ip in missing], ready["stateID"])
+                yield "index built"
         for ip in held:
             cooldown = ip["cooldownSeconds"]
             index.set(self.root, _address(ip["address"]), math.ceil(self.now() + cooldown) if cooldown else FREE, self.now())
             yield f"{ip['address']} cools"
         return None
 
-    def _held(self) -> set[Address]:
-        """What is linked, once attachments without any link have theirs again."""
+    def _cool_lapsed(self, key: str, listed: list[Object]) -> Steps:
+        """Where only the index calls a listed address held: with this record goes the last that tells whose it was."""
+        index = Index.read(self.root, None, self.now())
+        for ip in listed:
+            address = _address(ip["address"])
+            if index.entry(address) != HELD or (self.root / "addresses" / ip["address"]).exists():
+                continue
+            others = [self._record(other) or {"ips": []} for other in _names(self.root / "attachments") if other != key]
+            if all(other["ips"] and ip["address"] not in {one["address"] for one in other["ips"]} for other in others):
+                index.set(self.root, address, math.ceil(self.now() + ip["cooldownSeconds"]) if ip["cooldownSeconds"] else FREE, self.now())
+                yield f"{ip['address']} cools"
+        return None
+
+    def _rebuild(self, index: "Index", blocks: list[Prefix], state_id: str) -> None:
+        """A new file: what is linked once every attachment has all it lists, and what the old file calls held."""
+        held = self._held(has_index=bool(index.rows)) | index.held()
+        index.add_rows(blocks, held, self.now())
+        index.write(self.root, state_id, self.now())
+
+    def _held(self, *, has_index: bool) -> set[Address]:
         addresses, attachments = self.root / "addresses", self.root / "attachments"
-        linked = {(addresses / name).stat().st_ino for name in _names(addresses)}
-        for path in (attachments / key for key in _names(attachments)):
-            if path.stat().st_ino not in linked:
-                for text in (ip["address"] for ip in json.loads(path.read_bytes())["ips"]):
-                    if not (addresses / text).exists():
-                        os.link(path, addresses / text)
+        linked = Counter((addresses / name).stat().st_ino for name in _names(addresses))
+        for key in _names(attachments):
+            path, record = attachments / key, self._record(key)
+            unknown = record is not None and not record["ips"] and not linked[path.stat().st_ino]
+            if unknown and not has_index:
+                raise CniError(6, f"{path} can't be read, its links are gone and so is the index: any address could be its")
+            for text in (ip["address"] for ip in record["ips"]) if record else ():
+                if not (addresses / text).exists():
+                    os.link(path, addresses / text)
         return {_address(name) for name in _names(addresses)}
 
     def index_for(self, view: _View) -> "Index":
@@ -226,8 +257,7 @@ class Plugin:
         blocks = [block.prefix for pool in view.pools.values() for family in pool.families.values() for block in family]
         index = Index.read(self.root, view.state_id, self.now())
         if any(block not in index.rows for block in blocks):
-            index.add_rows(blocks, self._held(), self.now())
-            index.write(self.root, view.state_id, self.now())
+            self._rebuild(index, blocks, view.state_id)
         return index
 
 
@@ -283,6 +313,8 @@ class Adding:
         view = plugin.view(call.namespace)
         record = plugin._record(call.key)
         if record is not None:
+            if "version" not in record:
+                raise CniError(6, "a damaged attachment; a DEL of this interface frees what it holds")
             if record["ips"] and all(plugin.holds(call.key, ip["address"]) for ip in record["ips"]):
                 if "result" not in record:
                     raise CniError(6, "a recovered attachment has no result; a DEL of this interface clears it")
@@ -405,6 +437,15 @@ class Index:
         """The row that an address is in."""
         family, number = address
         return next((p for p in self.rows if p.family is family and p.address <= number <= p.last), None)
+
+    def entry(self, address: Address) -> int:
+        """Its entry; without a row it is free."""
+        row = self.row_of(address)
+        return FREE if row is None else self.rows[row][address[1] - row.address]
+
+    def held(self) -> set[Address]:
+        """What it calls held."""
+        return {(row.family, row.address + i) for row, entries in self.rows.items() for i, entry in enumerate(entries) if entry == HELD}
 
     def add_rows(self, blocks: list[Prefix], held: set[Address], now: float) -> None:
         """Rows for these; of the others only what holds or cools something stays. Cooling is carried over by address."""
@@ -529,7 +570,7 @@ def _load(path: Path) -> Object | None:
 
 def _names(path: Path) -> list[str]:
     try:
-        return [name for name in os.listdir(path) if not (name.startswith(".") or name.endswith(".new"))]  # noqa: PTH208
+        return [name for name in os.listdir(path) if not (name.startswith(".") or (name.endswith(".new") and ":" not in name))]  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -172,7 +172,7 @@ def play(case: Object, node: Node, subject: Subject) -> None:
         match step:
             case {"add": container}:
                 pins = tuple(step["pod_pools"]) if "pod_pools" in step else None
-                call = _call(container, step.get("namespace", "team"), pins)
+                call = _call(container, step.get("namespace", "team"), pins, step.get("interface", "eth0"))
                 assert subject.add(call, step.get("within", 0)) == (step.get("fails", 0), step.get("gives", [])), where
             case {"del": container}:
                 assert subject.delete(_call(container, "team", None)) == 0, where
@@ -184,6 +184,8 @@ def play(case: Object, node: Node, subject: Subject) -> None:
                 node.offer(pools)
             case {"remove": name}:
                 (node.root / name).unlink()
+            case {"damage": name}:
+                os.truncate(node.root / name, 0)
             case {"state_id": state_id}:
                 node.write("ready", {"version": 1, "stateID": state_id})
             case {"holds": holders}:
@@ -194,8 +196,8 @@ def play(case: Object, node: Node, subject: Subject) -> None:
                 raise AssertionError(f"not understood: {where}")
 
 
-def _call(container: str, namespace: str, pod_pools: tuple[str, ...] | None) -> Call:
-    return Call(container, NETWORK, "eth0", "/nonexistent/netns", namespace, f"pod-{container}", f"uid-{container}", pod_pools)
+def _call(container: str, namespace: str, pod_pools: tuple[str, ...] | None, interface: str = "eth0") -> Call:
+    return Call(container, NETWORK, interface, "/nonexistent/netns", namespace, f"pod-{container}", f"uid-{container}", pod_pools)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

@@ -40,6 +40,7 @@ func Read() (*Call, error) {
 		return c, fault.New(fault.InvalidEnvironment, "CNI_COMMAND: %q is unknown; give ADD, DEL, CHECK, STATUS, GC or VERSION", c.Verb)
 	}
 	if c.Verb == "VERSION" {
+		c.Version = askedVersion()
 		return c, nil
 	}
 	if err := c.readEnvironment(); err != nil {
@@ -157,6 +158,33 @@ func readAll(fd int) ([]byte, error) {
 		data = data[:len(data)+n]
 	}
 }
+
+// askedVersion is what VERSION has to repeat; whatever else stdin is, it is answered. Started by hand it would wait for ever.
+func askedVersion() string {
+	var stat unix.Stat_t
+	if unix.Fstat(0, &stat) != nil || stat.Mode&unix.S_IFMT == unix.S_IFCHR {
+		return Current
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		if ready, err := unix.Poll([]unix.PollFd{{Fd: 0, Events: unix.POLLIN}}, versionPatienceMilliseconds); err != nil || ready == 0 {
+			return Current
+		}
+	}
+	buffer := make([]byte, 4<<10)
+	n, err := unix.Read(0, buffer)
+	if err != nil {
+		return Current
+	}
+	config, err := jsontext.Parse(buffer[:max(n, 0)])
+	read := jsontext.Reader{Err: err}
+	if version := read.String(config.Get("cniVersion"), "cniVersion"); read.Err == nil && version != "" {
+		return version
+	}
+	return Current
+}
+
+// versionPatienceMilliseconds is for a runtime that starts the plugin before it writes.
+const versionPatienceMilliseconds = 1000
 
 // SameNetns says whether the container's network namespace is the plugin's own; one that is gone is not.
 func (c *Call) SameNetns() bool {

@@ -31,11 +31,11 @@ func write(fd int, data []byte) error {
 	return nil
 }
 
-// VersionText is the answer to VERSION.
-func VersionText() []byte {
+// VersionText is the answer to VERSION, with the version that was asked for.
+func VersionText(asked string) []byte {
 	w := &jsontext.Writer{}
 	w.Open('{')
-	w.Member("cniVersion", Current)
+	w.Member("cniVersion", asked)
 	w.Name("supportedVersions")
 	w.Strings(Versions)
 	w.Close('}')

@@ -25,6 +25,9 @@ func (c *Config) readArgs() error {
 			c.Pod.UID = value
 		case "IP":
 			for text := range strings.SplitSeq(value, ",") {
+				if value == "" { // as good as not given
+					break
+				}
 				if err := c.want("CNI_ARGS: IP", text); err != nil {
 					return err
 				}

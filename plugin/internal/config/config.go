@@ -124,15 +124,30 @@ func (c *Config) setRoutes(value jsontext.Value) error {
 		if read.Err == nil && !item.Get("dst").Given() {
 			return c.invalid(where, item, "dst is missing; give the destination CIDR")
 		}
-		c.Routes = append(c.Routes, cni.ReadRoute(read, item, where))
+		route := cni.ReadRoute(read, item, where)
 		if read.Err != nil {
 			return c.invalid(where, item, read.Err.Error())
 		}
+		if wrong := wrongRoute(route); wrong != "" {
+			return c.invalid(where, item, wrong)
+		}
+		c.Routes = append(c.Routes, route)
 	}
 	if read.Err != nil {
 		return c.invalid("ipam.routes", value, "not a list of objects; give [{\"dst\": \"0.0.0.0/0\"}]")
 	}
 	return nil
+}
+
+// wrongRoute says what the kernel would refuse when the main plugin sets the route, or nothing.
+func wrongRoute(route cni.Route) string {
+	switch {
+	case route.Dst != route.Dst.Masked():
+		return "dst: host bits set; give " + route.Dst.Masked().String()
+	case route.GW.IsValid() && route.GW.Is4() != route.Dst.Addr().Is4():
+		return "gw: not of the family of dst; give a gateway of that one"
+	}
+	return ""
 }
 
 // readPodPools takes the pod's pin as it stands; whether the namespace allows it is seen later.

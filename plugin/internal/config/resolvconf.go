@@ -1,11 +1,14 @@
 package config
 
 import (
+	"errors"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"podcidr.io/plugin/internal/cni"
+	"podcidr.io/plugin/internal/fault"
 	"podcidr.io/plugin/internal/jsontext"
-	"podcidr.io/plugin/internal/state"
 )
 
 func (c *Config) setResolvConf(value jsontext.Value) error {
@@ -17,13 +20,44 @@ func (c *Config) setResolvConf(value jsontext.Value) error {
 	if path == "" {
 		return nil
 	}
-	data, err := state.ReadFile(path)
+	data, err := readFile(path)
 	if err != nil {
 		return c.invalid("ipam.resolvConf", value, err.Error()+"; give the path of a file that exists on this node")
 	}
 	c.DNS = parseResolvConf(string(data))
 	return nil
 }
+
+// maxResolvConf is far above what a resolver reads.
+const maxResolvConf = 1 << 20
+
+// readFile reads to the end, for files of /proc and FUSE are of size 0 to whoever asks before.
+func readFile(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return nil, err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fault.ErrNotRegular
+	}
+	var data []byte
+	buffer := make([]byte, 4<<10)
+	for len(data) <= maxResolvConf {
+		n, err := unix.Read(fd, buffer)
+		if err != nil || n == 0 {
+			return data, err
+		}
+		data = append(data, buffer[:n]...)
+	}
+	return nil, errTooLarge
+}
+
+var errTooLarge = errors.New("larger than 1 MiB")
 
 // parseResolvConf follows resolv.conf(5): of domain and search the last line counts, the others add up.
 func parseResolvConf(text string) cni.DNS {

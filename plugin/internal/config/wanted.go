@@ -17,6 +17,9 @@ type Wanted struct {
 // readWanted joins what the configuration's conventions allow; CNI_ARGS may add to it. Ranges are the pools' business: a wish that is silently ignored would be worse than an error.
 func (c *Config) readWanted() error {
 	conf := c.call.Config
+	if err := c.requireObjects(); err != nil {
+		return err
+	}
 	ranges := conf.Get("runtimeConfig").Get("ipRanges")
 	if source := ranges.Source(c.call.Stdin); ranges.Given() && source != "[]" {
 		return fault.New(fault.UnsupportedField, "runtimeConfig.ipRanges: %s: podcidr-ipam has its ranges from the node's blocks; remove it, or pin the pod to a pool", source)
@@ -42,11 +45,25 @@ func (c *Config) readWanted() error {
 	return nil
 }
 
+// requireObjects refuses what would else be read as if nothing had been asked for.
+func (c *Config) requireObjects() error {
+	conf := c.call.Config
+	for _, one := range []struct {
+		field string
+		value jsontext.Value
+	}{
+		{"runtimeConfig", conf.Get("runtimeConfig")}, {"args", conf.Get("args")}, {"args.cni", conf.Get("args").Get("cni")},
+	} {
+		read := &jsontext.Reader{}
+		if read.Object(one.value, one.field); read.Err != nil {
+			return c.invalid(one.field, one.value, "not an object; correct it, or leave it out")
+		}
+	}
+	return nil
+}
+
 // want takes an address with or without a prefix length, which is the pool's business. Asked for twice, it is wanted once.
 func (c *Config) want(field, text string) error {
-	if text == "" {
-		return nil
-	}
 	bare, _, _ := strings.Cut(text, "/")
 	address, err := netip.ParseAddr(bare)
 	if _, lengthErr := netip.ParsePrefix(text); err != nil || address.Zone() != "" || bare != text && lengthErr != nil {

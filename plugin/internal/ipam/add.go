@@ -73,6 +73,7 @@ func (a *adding) attempt(last bool) (result *cni.Result, err error) {
 			a.mark.Remove()
 		}
 	}()
+	defer a.dir.CatchTorn(&err)
 	if err := a.view.Refresh(); err != nil {
 		return nil, a.tolerate(err)
 	}
@@ -136,7 +137,7 @@ func (a *adding) assignOrWait(last bool) (*cni.Result, error) {
 	for {
 		best, short := request.choose(index, state.Now())
 		if best == nil {
-			a.why = "no free address; " + request.explain(index, state.Now())
+			a.why = request.explain(index, state.Now())
 			return nil, a.leaveMark(last, names(request.pools), short)
 		}
 		result, err := a.claim(best, index)

@@ -69,8 +69,5 @@ func Status(call *cni.Call) error {
 	if err != nil {
 		return err
 	}
-	if dir.Ready() {
-		return nil
-	}
-	return dir.NoDirError(fault.NotAvailable)
+	return dir.Ready()
 }

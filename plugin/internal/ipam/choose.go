@@ -111,7 +111,7 @@ func assignable(block state.Block, address netip.Addr) bool {
 // explain says for people why no pool had an address.
 func (r *request) explain(index *state.Index, now float64) string {
 	if len(r.pools) == 0 {
-		return "pools tried: none, for neither the node nor the namespace has any"
+		return "no free address; pools tried: none, for neither the node nor the namespace has any"
 	}
 	var parts []string
 	for _, pool := range r.pools {
@@ -125,11 +125,15 @@ func (r *request) explain(index *state.Index, now float64) string {
 			parts = append(parts, fmt.Sprintf("%s is first for %d that wait longer", pool.Name, owed))
 		}
 	}
-	text := "pools tried: " + strings.Join(parts, ", ")
+	what, wishes := "no free address", ""
 	for _, wanted := range r.wanted {
-		text += "; " + describeWanted(wanted, index.EntryOf(wanted.Address), now)
+		entry := index.EntryOf(wanted.Address)
+		if !state.Usable(entry, now) { // others may be free, which would not help
+			what = "the address asked for is not free"
+		}
+		wishes += "; " + describeWanted(wanted, entry, now)
 	}
-	return text
+	return what + wishes + "; pools tried: " + strings.Join(parts, ", ")
 }
 
 func describeWanted(wanted config.Wanted, entry uint32, now float64) string {

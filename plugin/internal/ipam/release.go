@@ -111,6 +111,10 @@ func (gc *collecting) run() error {
 	if err != nil {
 		return nil // no directory: nothing is held
 	}
+	if unlock, err := gc.dir.Lock(); err == nil {
+		gc.dir.Sweep()
+		unlock()
+	}
 	marks, _ := gc.dir.MarkKeys()
 	var failed []error
 	for _, key := range append(attachments, marks...) {

@@ -70,14 +70,20 @@ type peek struct {
 }
 
 func (p *peek) worthwhile() bool {
+	yes, err := p.look()
+	return yes || err != nil // an attempt tells of the error
+}
+
+func (p *peek) look() (yes bool, err error) {
+	defer p.dir.CatchTorn(&err)
 	p.owed = nil
 	if err := p.view.Refresh(); err != nil {
 		var notReady state.NotReady
-		return !errors.As(err, &notReady) // an attempt tells of every other error
+		return !errors.As(err, &notReady), nil
 	}
 	request, err := resolve(p.view, p.config)
 	if err != nil {
-		return !errors.Is(err, errNamespaceUnknown)
+		return !errors.Is(err, errNamespaceUnknown), nil
 	}
 	if !p.opened || p.dir.Stale(p.index) {
 		p.close()
@@ -90,7 +96,7 @@ func (p *peek) worthwhile() bool {
 		request.owed = p.owed
 		best, short = request.choose(p.index, now)
 	}
-	return best != nil || !p.mark.Says(names(request.pools), short)
+	return best != nil || !p.mark.Says(names(request.pools), short), nil
 }
 
 // countOlder asks no further than until it is clear that it is not this one's turn.

@@ -42,7 +42,7 @@ type Attachment struct {
 	AssignedAt float64
 	Result     *cni.Result // nil: it was recovered without
 
-	inode uint64
+	inode, links uint64 // links: of attachments/, of addresses/ and of nothing else
 }
 
 func (d Dir) attachmentPath(key string) string      { return d.path("attachments/" + key) }
@@ -61,9 +61,9 @@ func (d Dir) ReadAttachment(key string) (*Attachment, error) {
 	if err != nil {
 		return nil, fault.IO("reading", path, err)
 	}
-	record := &Attachment{inode: stat.Ino}
+	record := &Attachment{inode: stat.Ino, links: uint64(stat.Nlink)}
 	if err := record.parse(path, data); err != nil {
-		return &Attachment{inode: stat.Ino}, err
+		return &Attachment{inode: record.inode, links: record.links}, err
 	}
 	return record, nil
 }
@@ -86,7 +86,7 @@ func (d Dir) Complete(a *Attachment) bool {
 
 // Assign writes the attachment and claims its addresses, all or none, under the lock. With ErrHeld comes the address that is held.
 func (d Dir) Assign(a *Attachment, index *Index) (netip.Addr, error) {
-	key, fresh := a.Key.String(), d.path("attachment.new")
+	key, fresh := a.Key.String(), d.fresh("attachment")
 	fd, err := create(fresh, a.text())
 	if err != nil {
 		return netip.Addr{}, fault.IO("writing", fresh, err)
@@ -103,10 +103,17 @@ func (d Dir) Assign(a *Attachment, index *Index) (netip.Addr, error) {
 		_ = unix.Unlink(d.attachmentPath(key))
 		return address, err
 	}
-	for _, held := range a.IPs {
+	d.noteHeld(a.IPs, index)
+	return netip.Addr{}, nil
+}
+
+// noteHeld can't fail an ADD that holds its addresses already: an index that is torn now is built anew from them.
+func (d Dir) noteHeld(ips []Held, index *Index) {
+	var torn error
+	defer d.CatchTorn(&torn)
+	for _, held := range ips {
 		index.Set(held.Address, EntryHeld)
 	}
-	return netip.Addr{}, nil
 }
 
 // claim links every address to the file, or none.
@@ -139,11 +146,15 @@ func (d Dir) Release(key string, a *Attachment) error {
 		keep(d.releaseByInode(a.inode))
 	}
 	held := make([]Held, 0, len(a.IPs))
+	var others []Held
 	for _, ip := range a.IPs {
 		if d.Holds(a, ip.Address) {
 			held = append(held, ip)
+		} else {
+			others = append(others, ip)
 		}
 	}
+	d.coolLapsed(key, others)
 	d.cool(held)
 	for _, ip := range held {
 		keep(unix.Unlink(d.addressPath(ip.Address)))

@@ -2,8 +2,8 @@
 package state
 
 import (
-	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -30,14 +30,10 @@ func stampOf(stat *unix.Stat_t) stamp {
 	return stamp{int64(stat.Ino), stat.Size, stat.Mtim, stat.Ctim}
 }
 
-var errNotRegular = errors.New("not a regular file")
-
 // readFile goes without package os, whose files cost several system calls more each. A link, or a FIFO (on which a plain open would hang), is none of ours.
-func readFile(path string) ([]byte, unix.Stat_t, error) { return read(path, unix.O_NOFOLLOW) }
-
-func read(path string, flags int) ([]byte, unix.Stat_t, error) {
+func readFile(path string) ([]byte, unix.Stat_t, error) {
 	var stat unix.Stat_t
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|flags, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, stat, err
 	}
@@ -46,7 +42,7 @@ func read(path string, flags int) ([]byte, unix.Stat_t, error) {
 		return nil, stat, err
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, stat, errNotRegular
+		return nil, stat, fault.ErrNotRegular
 	}
 	data, err := readAll(fd, stat.Size)
 	return data, stat, err
@@ -68,10 +64,20 @@ func readAll(fd int, size int64) ([]byte, error) {
 	return data[:done], nil
 }
 
-// ReadFile reads a whole file, which is not one of the state directory's, and may be a link.
-func ReadFile(path string) ([]byte, error) {
-	data, _, err := read(path, 0)
-	return data, err
+// fresh is the name of a file that is written now. No other process has it, for who removes the lock lets two in.
+func (d Dir) fresh(name string) string {
+	return d.path(name + "." + strconv.Itoa(unix.Getpid()) + halfWritten)
+}
+
+// Sweep removes what killed calls left half-written, under the lock. It may be a second link of a live attachment, and is no more than that.
+func (d Dir) Sweep() {
+	found, _ := list(string(d))
+	for _, one := range found {
+		kind, _, _ := strings.Cut(one.name, ".")
+		if strings.HasSuffix(one.name, halfWritten) && (kind == "attachment" || kind == "pending" || kind == "index") {
+			_ = unix.Unlink(d.path(one.name))
+		}
+	}
 }
 
 // create writes a new file and returns it open. A leftover of a crash is unlinked, never truncated: it may be a link of a live attachment.
@@ -139,8 +145,18 @@ func (d Dir) ioError(step, path string, err error) error {
 
 func missing(err error) bool { return err == unix.ENOENT || err == unix.ENOTDIR }
 
-// decode parses a state file and lets read take from it; errors name file and position.
+// decode parses a state file of the agent's and lets read take from it; errors name file and position.
 func decode(path string, data []byte, read func(*jsontext.Reader, jsontext.Value)) error {
+	return decodeOr(agentsRemedy, path, data, read)
+}
+
+// agentsRemedy is for files that the agent writes, ownRemedy for attachments.
+const (
+	agentsRemedy = "the podcidr agent writes this file, restart it to have it written anew"
+	ownRemedy    = "the file was changed since podcidr-ipam wrote it; a DEL of this container frees what it holds: delete the pod"
+)
+
+func decodeOr(remedy, path string, data []byte, read func(*jsontext.Reader, jsontext.Value)) error {
 	document, err := jsontext.Parse(data)
 	reader := &jsontext.Reader{Err: err}
 	if err == nil {
@@ -151,13 +167,13 @@ func decode(path string, data []byte, read func(*jsontext.Reader, jsontext.Value
 	}
 	if broken, ok := reader.Err.(*jsontext.Error); ok {
 		line, column := broken.Position(data)
-		return corrupt(path, "line %d, column %d: %v", line, column, reader.Err)
+		return fault.New(fault.DecodingFailure, "%s: line %d, column %d: %v; %s", path, line, column, reader.Err, remedy)
 	}
 	return reader.Err // of a check that has a message of its own
 }
 
 func corrupt(path, format string, args ...any) error {
-	return fault.New(fault.DecodingFailure, "%s: %s; the podcidr agent writes this file, restart it to have it written anew", path, fmt.Sprintf(format, args...))
+	return fault.New(fault.DecodingFailure, "%s: %s; %s", path, fmt.Sprintf(format, args...), agentsRemedy)
 }
 
 // checkVersion comes before all other fields: those of another version may be of other types.
@@ -179,4 +195,10 @@ func names(path string) ([]string, error) {
 	return names, err
 }
 
-func nobodys(name string) bool { return name[0] == '.' || strings.HasSuffix(name, ".new") }
+// halfWritten ends the name of a file that is not complete.
+const halfWritten = ".new"
+
+// nobodys tells what is no data. A KEY has colons and may end as its interface does, which may be "eth0.new".
+func nobodys(name string) bool {
+	return name[0] == '.' || strings.HasSuffix(name, halfWritten) && !strings.Contains(name, ":")
+}

@@ -203,6 +203,8 @@ func (x *Index) Covers(blocks []netip.Prefix) bool {
 
 // cool notes that these addresses are about to be released. Where no row can be had the cooldown is lost, never the release.
 func (d Dir) cool(held []Held) {
+	var torn error
+	defer d.CatchTorn(&torn)
 	index := d.indexFor(held)
 	defer index.Close()
 	for _, ip := range held {
@@ -247,8 +249,28 @@ func (d Dir) indexFor(held []Held) *Index {
 	return built
 }
 
+// coolLapsed is for listed addresses that the attachment does not hold. Where none but the index calls one held, its link was removed by hand:
+// with this record goes the last that tells whose it was, and the entry would stand for ever.
+func (d Dir) coolLapsed(key string, listed []Held) {
+	var torn error
+	defer d.CatchTorn(&torn)
+	if len(listed) == 0 {
+		return
+	}
+	index := d.OpenIndex("")
+	defer index.Close()
+	for _, ip := range listed {
+		var stat unix.Stat_t
+		if index.EntryOf(ip.Address) == EntryHeld && missing(unix.Lstat(d.addressPath(ip.Address), &stat)) && d.onlyLists(key, ip.Address) {
+			index.Set(ip.Address, coolingUntil(ip.CooldownSeconds))
+		}
+	}
+}
+
 // coolUnknown is cool for an address of which nothing is known.
 func (d Dir) coolUnknown(address netip.Addr) {
+	var torn error
+	defer d.CatchTorn(&torn)
 	index := d.OpenIndex("")
 	defer index.Close()
 	index.Set(address, coolingUntil(defaultCooldownSeconds))

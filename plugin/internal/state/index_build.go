@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -13,10 +14,12 @@ import (
 // BuildIndex writes a new index with rows for the blocks, and for those of the old one in which something is held or cooling.
 // It is the one place that reads all of addresses/, and runs only when a block is new or the file was lost. Under the lock.
 func (d Dir) BuildIndex(stateID string, blocks []netip.Prefix, old *Index) (*Index, error) {
-	held, err := d.heldAddresses()
+	d.Sweep()
+	held, err := d.heldAddresses(old != nil)
 	if err != nil {
 		return nil, err
 	}
+	held = append(held, old.held()...) // whose link is gone, and nobody told why: it stays until the agent has looked
 	now := Now()
 	rows := layOut(keptBlocks(blocks, old, held, now))
 	index := &Index{data: encode(stateID, rows, now)}
@@ -38,7 +41,7 @@ func (d Dir) BuildIndex(stateID string, blocks []netip.Prefix, old *Index) (*Ind
 
 // publishIndex writes all bytes, so that no page is missing when the file system is full later: a store to it would kill the process.
 func (d Dir) publishIndex(data []byte) error {
-	fresh := d.path("index.new")
+	fresh := d.fresh("index")
 	fd, err := create(fresh, data)
 	if err != nil {
 		return err
@@ -47,13 +50,13 @@ func (d Dir) publishIndex(data []byte) error {
 	return unix.Rename(fresh, d.path("index"))
 }
 
-// heldAddresses lists addresses/, once the attachments that have no link there at all have theirs again. Of a crash they would need none;
-// but where the links were removed by hand, running pods hold what they list.
-func (d Dir) heldAddresses() ([]netip.Addr, error) {
+// heldAddresses lists addresses/, once every attachment has all that it lists and nobody else holds. Of a crash none would need it,
+// but where links were removed by hand, running pods hold what they list. hasIndex: what was held is known beside the files.
+func (d Dir) heldAddresses(hasIndex bool) ([]netip.Addr, error) {
 	found, err := entries(d.path("addresses"))
-	held, linked := make([]netip.Addr, 0, len(found)), make(map[uint64]bool, len(found))
+	held, links := make([]netip.Addr, 0, len(found)), make(map[uint64]uint64, len(found))
 	for _, one := range found {
-		linked[one.inode] = true
+		links[one.inode]++
 		if address, err := netip.ParseAddr(one.name); err == nil {
 			held = append(held, address)
 		}
@@ -66,10 +69,14 @@ func (d Dir) heldAddresses() ([]netip.Addr, error) {
 		return held, d.ioError("reading", d.path("attachments")+"/", err)
 	}
 	for _, one := range attachments {
-		if linked[one.inode] {
-			continue
+		record, err := d.readListed(one.name)
+		if err != nil {
+			return held, err
 		}
-		again, err := d.relink(one.name)
+		if record != nil && len(record.IPs) == 0 && !hasIndex && (links[one.inode] == 0 || record.links > links[one.inode]+1) {
+			return held, d.unknownHolder(one.name)
+		}
+		again, err := d.relink(one.name, record)
 		held = append(held, again...)
 		if err != nil {
 			return held, err
@@ -78,10 +85,28 @@ func (d Dir) heldAddresses() ([]netip.Addr, error) {
 	return held, nil
 }
 
-// relink gives an attachment the addresses that it lists and nobody holds; one that can't be read tells of none.
-func (d Dir) relink(key string) (held []netip.Addr, err error) {
-	record, err := d.ReadAttachment(key)
-	if record == nil || err != nil {
+// readListed reads an attachment that a directory lists. Nil: it is none. One that can't be understood lists nothing.
+func (d Dir) readListed(name string) (*Attachment, error) {
+	var stat unix.Stat_t
+	if strings.Count(name, ":") != 2 || unix.Lstat(d.attachmentPath(name), &stat) == nil && stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, nil
+	}
+	record, err := d.ReadAttachment(name)
+	if record == nil {
+		return nil, err
+	}
+	return record, nil
+}
+
+// unknownHolder: any address could be the one that this attachment holds.
+func (d Dir) unknownHolder(key string) error {
+	return fault.New(fault.DecodingFailure, "%s can't be read, links of it are gone and so is the index: which address its container has is not known, so none is assigned; "+
+		"a DEL of this container clears it: delete the pod, or the file if there is none", d.attachmentPath(key))
+}
+
+// relink gives an attachment the addresses that it lists and nobody holds.
+func (d Dir) relink(key string, record *Attachment) (held []netip.Addr, err error) {
+	if record == nil {
 		return nil, nil
 	}
 	for _, ip := range record.IPs {
@@ -94,6 +119,18 @@ func (d Dir) relink(key string) (held []netip.Addr, err error) {
 		}
 	}
 	return held, nil
+}
+
+// onlyLists says whether no other attachment may hold the address: none lists it, and all can be read.
+func (d Dir) onlyLists(key string, address netip.Addr) bool {
+	attachments, err := entries(d.path("attachments"))
+	for _, one := range attachments {
+		record, readErr := d.readListed(one.name)
+		if readErr != nil || one.name != key && record != nil && (len(record.IPs) == 0 || slices.ContainsFunc(record.IPs, func(ip Held) bool { return ip.Address == address })) {
+			return false
+		}
+	}
+	return err == nil
 }
 
 // keptBlocks gives the rows of the new file, ascending. The asked ones win over old ones that overlap them.
@@ -113,6 +150,18 @@ func (x *Index) allRows() []row {
 		return nil
 	}
 	return x.rows
+}
+
+// held gives what an index calls held.
+func (x *Index) held() (addresses []netip.Addr) {
+	for _, r := range x.allRows() {
+		for i := range Size(r.block) {
+			if Entries(r.entries).At(i) == EntryHeld {
+				addresses = append(addresses, AddrAt(r.block, i))
+			}
+		}
+	}
+	return addresses
 }
 
 // live says whether something in the block is cooling. What is held is known from addresses/.

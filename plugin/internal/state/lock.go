@@ -18,21 +18,44 @@ const lockPatience = 5 * time.Second
 // ErrNoDir says that the state directory is not there, or not made by an agent.
 var ErrNoDir = errors.New("no state directory")
 
+// lockTries bounds how often a lock is opened that somebody removed before it was got: each time another would have got another file.
+const lockTries = 256
+
 // Lock takes the directory's lock and returns what gives it back.
 func (d Dir) Lock() (unlock func(), err error) {
-	path := d.path("lock")
-	fd, err := d.openLock(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := flock(fd, lockPatience); err != nil {
-		defer unix.Close(fd)
-		if err != unix.EWOULDBLOCK {
-			return nil, fault.IO("locking", path, err)
+	path, deadline := d.path("lock"), time.Now().Add(lockPatience)
+	for range lockTries {
+		fd, err := d.openLock(path)
+		if err != nil {
+			return nil, err
 		}
-		return nil, fault.New(fault.TryAgainLater, "%s is held by another process for %v: %s; look what keeps it", path, lockPatience, holder(fd))
+		stands, err := lockFile(fd, path, time.Until(deadline))
+		if stands {
+			return func() { unix.Close(fd) }, nil
+		}
+		unix.Close(fd)
+		if err != nil {
+			return nil, err
+		}
 	}
-	return func() { unix.Close(fd) }, nil
+	return nil, fault.New(fault.TryAgainLater, "%s was removed %d times while this call waited for it; look what removes files there", path, lockTries)
+}
+
+// lockFile says whether the file, once locked, is still the one that others find.
+func lockFile(fd int, path string, patience time.Duration) (stands bool, err error) {
+	var own, there unix.Stat_t
+	if err := unix.Fstat(fd, &own); err != nil {
+		return false, fault.IO("opening", path, err)
+	}
+	if own.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, fault.IO("opening", path, fault.ErrNotRegular)
+	}
+	if err := flock(fd, patience); err == unix.EWOULDBLOCK {
+		return false, fault.New(fault.TryAgainLater, "%s is held by another process for %v: %s; look what keeps it", path, lockPatience, holder(fd))
+	} else if err != nil {
+		return false, fault.IO("locking", path, err)
+	}
+	return unix.Lstat(path, &there) == nil && there.Ino == own.Ino && there.Dev == own.Dev, nil
 }
 
 // openLock creates a missing lock, but only where an agent made the directories: not in some other folder that a config names.

@@ -39,7 +39,7 @@ func (m *Mark) Put(pools, families []string) error {
 		return nil
 	}
 	m.body.pools, m.body.families = pools, families
-	fresh := m.dir.path("pending.new")
+	fresh := m.dir.fresh("pending")
 	fd, err := create(fresh, m.body.text())
 	if err != nil {
 		return fault.IO("writing", fresh, err)
@@ -91,7 +91,7 @@ func (m *Mark) Remove() {
 // RemoveMark is what DEL and GC do to whoever waits with this key, under the lock.
 func (d Dir) RemoveMark(key string) error {
 	err := unix.Unlink(d.path("pending/" + key))
-	if err != nil && !missing(err) {
+	if err != nil && !missing(err) && err != unix.EISDIR { // a directory is nobody's mark
 		return fault.IO("removing", d.path("pending/"+key), err)
 	}
 	return nil

@@ -120,6 +120,11 @@ func (q *Queue) bury(key string) {
 
 // entries lists a directory without what is nobody's data.
 func entries(path string) ([]entry, error) {
+	found, err := list(path)
+	return slices.DeleteFunc(found, func(one entry) bool { return nobodys(one.name) }), err
+}
+
+func list(path string) ([]entry, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -136,9 +141,7 @@ func entries(path string) ([]entry, error) {
 			// struct linux_dirent64: inode (8 bytes), offset (8), length (2), type (1), name
 			length := binary.NativeEndian.Uint16(rest[16:])
 			name, _, _ := strings.Cut(string(rest[19:length]), "\x00")
-			if !nobodys(name) {
-				found = append(found, entry{name, binary.NativeEndian.Uint64(rest)})
-			}
+			found = append(found, entry{name, binary.NativeEndian.Uint64(rest)})
 			rest = rest[length:]
 		}
 	}

@@ -58,7 +58,7 @@ func (h Held) write(w *jsontext.Writer) {
 
 // parse reads what the verbs need of the file.
 func (a *Attachment) parse(path string, data []byte) error {
-	return decode(path, data, func(read *jsontext.Reader, v jsontext.Value) {
+	return decodeOr(ownRemedy, path, data, func(read *jsontext.Reader, v jsontext.Value) {
 		if read.Err = checkVersion(path, read, v); read.Err != nil {
 			return
 		}

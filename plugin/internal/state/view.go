@@ -158,10 +158,18 @@ func parseNamespace(path string, data []byte) (*Namespace, error) {
 	return parsed, err
 }
 
-// Ready says whether an agent has prepared the directory; what the file holds is ADD's business.
-func (d Dir) Ready() bool {
+// Ready says why no agent can be taken to have prepared the directory, or nothing; what the file holds is ADD's business.
+func (d Dir) Ready() error {
 	_, _, err := readFile(d.path("ready"))
-	return err == nil
+	switch {
+	case err == nil:
+		return nil
+	case missing(err):
+		return d.NoDirError(fault.NotAvailable)
+	}
+	unreadable := fault.IO("reading", d.path("ready"), err)
+	unreadable.Code = fault.NotAvailable
+	return unreadable
 }
 
 // readStateID is for verbs that go on without it.
