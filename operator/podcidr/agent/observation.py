@@ -79,16 +79,21 @@ class Observer:
 def _addresses(state: StateDir) -> tuple[dict[Address, int], dict[str, str]]:
     """What is linked, and to which inode; and what can be no link of an attachment."""
     found, foreign = dict[Address, int](), dict[str, str]()
+
+    def object_to(name: str, why: str) -> None:
+        path = files.shown(state.addresses / name)
+        foreign[path] = f"{path}: {why}"
+
     with os.scandir(state.addresses) as entries:
         for entry in entries:
             try:
                 found[records.address(entry.name)] = entry.inode()
             except (PodcidrError, UnicodeError):
                 if records.is_data(entry.name):
-                    foreign[files.shown(state.addresses / entry.name)] = "not named by an address"
+                    object_to(entry.name, "not named by an address")
                 continue
             if not entry.is_file(follow_symlinks=False):
-                foreign[files.shown(state.addresses / entry.name)] = "not a regular file"
+                object_to(entry.name, "not a regular file")
     return found, foreign
 
 

@@ -69,6 +69,45 @@ def recover(state: StateDir, found: Iterable[Found], state_id: str, now_seconds:
     return sum(_recover(state, one, state_id, now_seconds) for one in found)
 
 
+def rewrite(state: StateDir, found: Iterable[Found], state_id: str, now_seconds: float) -> list[str]:
+    """Give attachments that are no document any more what a cached result tells of them, under the lock. Returns their keys."""
+    return [one.key for one in found if _is_torn(state.attachments / one.key) and _rewrite(state, one, state_id, now_seconds)]
+
+
+def _is_torn(path: Path) -> bool:
+    """Not merely of another version: that is somebody's, and means something."""
+    try:
+        files.document(path, records.MAX_BYTES)
+    except files.Damaged:
+        return path.is_file() and not path.is_symlink()
+    except OSError:
+        pass
+    return False
+
+
+def _rewrite(state: StateDir, found: Found, state_id: str, now_seconds: float) -> bool:
+    """Addresses first, the attachment last: a crash between leaves each address held, with a record that says whose it is."""
+    target = state.attachments / found.key
+    status = target.lstat()
+    held = [address for address in found.addresses if _inode(state.addresses / _text(address)) == status.st_ino]
+    if not held or status.st_nlink != len(held) + 1:  # it holds something that the result does not tell
+        return False
+    temporary, link = _written(state, _record(found, held, state_id, now_seconds)), state.root / ".recovered.link"
+    for address in held:
+        state.remove(link)
+        os.link(temporary, link)
+        link.replace(state.addresses / _text(address))
+    temporary.replace(target)
+    return True
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return None
+
+
 def _is_there(netns: str) -> bool:
     """Or may be: one that can't be looked at is used."""
     try:
@@ -123,16 +162,21 @@ def _recover(state: StateDir, found: Found, state_id: str, now_seconds: float) -
     target = state.attachments / found.key
     if not free or os.path.lexists(target):
         return False
-    temporary = state.root / ".recovered.tmp"
-    state.remove(temporary)  # perhaps a link of a live attachment: never written into
-    temporary.touch(mode=0o600, exist_ok=False)
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(_record(found, free, state_id, now_seconds), file)
+    temporary = _written(state, _record(found, free, state_id, now_seconds))
     os.link(temporary, target)
     for address in free:
         os.link(temporary, state.addresses / _text(address))
     temporary.unlink()
     return True
+
+
+def _written(state: StateDir, document: dict[str, Any]) -> Path:
+    temporary = state.root / ".recovered.tmp"
+    state.remove(temporary)  # perhaps a link of a live attachment: never written into
+    temporary.touch(mode=0o600, exist_ok=False)
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(document, file)
+    return temporary
 
 
 def _record(found: Found, addresses: list[Address], state_id: str, now_seconds: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from podcidr.agent.mending import Mender
 from podcidr.agent.observation import Observation, Observer
 from podcidr.agent.observed import NamespaceSeen, NodeCIDRSeen, PodSeen, PoolSeen
 from podcidr.agent.publisher import Publisher
-from podcidr.agent.rebuild import ended, from_pods, recover
+from podcidr.agent.rebuild import ended, from_cache, from_pods, recover, rewrite
 from podcidr.agent.reclaim import Reclaimer
 from podcidr.agent.records import Attachment
 from podcidr.agent.report import Node, Pools, Report, count, pools_of
@@ -240,7 +240,7 @@ class Agent:
             self._failed(error)
         # Counted after the publication: no address of a Draining block can be assigned any more.
         try:
-            self.observation = await self._look()
+            self.observation = await self._rewrite_damaged(await self._look())
             await self._mender.links(self.observation, self._clock.monotonic())
         except OSError as error:
             self._failed(error)
@@ -377,6 +377,18 @@ class Agent:
             log.error(message, state_dir=str(self._state.root))
         self._trouble = message
         return RETRY_SECONDS
+
+    async def _rewrite_damaged(self, observation: Observation) -> Observation:
+        """A record that came to harm, from what the runtime keeps of its container."""
+        if observation.damaged.keys() <= self._damaged.keys():
+            return observation
+        async with self._state.locked():
+            found = from_cache(Path(self._config.cni_cache_dir))
+            keys = rewrite(self._state, found, self._state_id, self._clock.monotonic())
+        if not keys:
+            return observation
+        log.warning("records were damaged and are written anew, from the runtime's cached results", attachments=keys)
+        return await self._look()
 
     def _tell_damaged(self, observation: Observation) -> None:
         """Once for each: nothing mends it but a hand, or the end of its container."""

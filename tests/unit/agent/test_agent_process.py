@@ -133,14 +133,22 @@ class NodeUnderTest:
         return status
 
     def cni(
-        self, command: str, container: str, *, namespace: str = "default", uid: str = "", wait: float = 0.0, previous: Sequence[str] = ()
+        self,
+        command: str,
+        container: str,
+        *,
+        namespace: str = "default",
+        uid: str = "",
+        wait: float = 0.0,
+        previous: Sequence[str] = (),
+        interface: str = "eth0",
     ) -> tuple[int, Object]:
         netns = self.directory / "netns" / container
         netns.parent.mkdir(exist_ok=True)
         netns.touch()
         args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={container};K8S_POD_UID={uid or container}"
         environment = {
-            "CNI_COMMAND": command, "CNI_CONTAINERID": container, "CNI_IFNAME": "eth0", "CNI_NETNS": str(netns),
+            "CNI_COMMAND": command, "CNI_CONTAINERID": container, "CNI_IFNAME": interface, "CNI_NETNS": str(netns),
             "CNI_PATH": "/nowhere", "CNI_ARGS": args,
         }  # fmt: skip
         ipam = {"type": "podcidr-ipam", "stateDir": str(self.state), "waitSeconds": wait}
@@ -179,6 +187,35 @@ def test_blocks_reach_pods_and_reports_the_operator(node: NodeUnderTest) -> None
         make_pod(node.plane, node.name, f"bound-{number}")
     status = node.reported(pending=8, inUse=1)  # 16 addresses, 9 of them spoken for: less than 8 are left
     assert status["blocks"] == [{"cidr": f"{node.net}.3.0/28", "inUse": 1, "cooling": 0}]
+
+
+def test_what_others_leave_in_the_state_dir_ends_no_agent(node: NodeUnderTest) -> None:
+    """Neither at work nor at its start; what it can't read is in use, and the NodeCIDR says so."""
+    node.spec(2, node.block(3))
+    node.start("--resync-seconds=2")
+    node.reported(observedEpoch=2)
+    for container, interface in (("torn", "eth0"), ("dots", "eth0.new")):
+        code, result = node.cni("ADD", container, interface=interface)
+        assert code == 0, result
+    for attempt in range(2):
+        (node.state / "attachments" / "net:torn:eth0").write_text("[" * 100_000)
+        for place in ("attachments/foo:bar:eth0", "pending/foo:bar:eth0", f"addresses/{node.net}.3.9"):
+            (node.state / place).unlink(missing_ok=True)
+            os.mkfifo(node.state / place)
+        (node.state / "allocation.json").unlink()
+        (node.state / "allocation.json").mkdir()
+        if attempt:
+            assert node.stop() == 0
+            node.start("--resync-seconds=2")
+        until((node.state / "allocation.json").is_file)
+        status = node.reported(inUse=3)
+        until(lambda: " and 3 more" in next(one["message"] for one in node.status()["conditions"] if one["type"] == "Ready"))
+    assert status["blocks"] == [{"cidr": f"{node.net}.3.0/28", "inUse": 3, "cooling": 0}]
+    assert "Traceback" not in node.log()
+    assert node.peak_kib() < 45 * 1024
+    assert node.cni("DEL", "torn")[0] == 0
+    assert node.cni("DEL", "dots", interface="eth0.new")[0] == 0
+    node.reported(inUse=1)
 
 
 def test_pods_that_a_restored_etcd_does_not_know_are_no_demand(node: NodeUnderTest) -> None:

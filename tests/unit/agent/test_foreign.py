@@ -13,6 +13,8 @@ from structlog.testing import capture_logs
 
 from podcidr import files
 from podcidr.agent import main, reclaim
+from podcidr.agent.observation import Observation, Observer
+from podcidr.agent.records import address
 from podcidr.agent.service import Agent
 from podcidr.agent.statedir import StateDir, StateDirError
 from podcidr.config import Address, AgentConfig
@@ -91,6 +93,18 @@ class Node:
         self.state.write_ready("s")
         self.clock = VirtualClock()
         self.agent: Agent | None = None
+        self.netns = root.parent / "netns"
+
+    def cache(self, container: str, *addresses: str) -> None:
+        """A result of the runtime's."""
+        directory = self.state.root / "none"
+        directory.mkdir(exist_ok=True)
+        self.netns.touch()
+        cached(directory, container, *addresses, netns=self.netns)
+
+    async def seen(self) -> Observation:
+        """The files as they are."""
+        return Observer(self.state).look("s", 1.0)
 
     async def start(self) -> Agent:
         self.state.close()
@@ -270,3 +284,64 @@ async def test_a_cache_that_is_none_of_the_runtimes_says_nothing(node: Node, kin
     cached(cache, "c2", "10.64.3.2/24", netns=cache)
     await node.go_on()
     assert node.in_use == 2
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["start", "running"])
+async def test_a_torn_record_is_written_anew_from_the_runtimes_result(node: Node, running: bool) -> None:
+    node.cache("c1", "10.64.3.1/24")
+    if running:
+        await node.go_on()
+    path = node.state.attachments / "net:c1:eth0"
+    path.write_text("")
+    with capture_logs() as told:
+        await node.go_on()
+    assert [one["attachments"] for one in told if "written anew, from" in one["event"]] == [["net:c1:eth0"]]
+    assert not [one for one in told if one["event"] == "a file of the state dir is damaged"]
+    seen = await node.seen()
+    assert [held.address for held in seen.attachments["net:c1:eth0"].ips] == [address("10.64.3.1")]
+    assert seen.attachments["net:c1:eth0"].pod.uid == "web-uid"
+    assert not seen.loose
+    assert path.samefile(node.state.addresses / "10.64.3.1")
+    assert not list(node.state.root.glob(".recovered*"))
+
+
+@pytest.mark.parametrize("why", ["another version", "other address", "namespace gone", "another container"])
+async def test_no_record_is_guessed(node: Node, why: str) -> None:
+    text = json.dumps(record("10.64.3.1", version=2)) if why == "another version" else "torn"
+    node.cache("c9" if why == "another container" else "c1", "10.64.3.7/24" if why == "other address" else "10.64.3.1/24")
+    if why == "namespace gone":
+        node.netns.unlink()
+    path = node.state.attachments / "net:c1:eth0"
+    path.write_text(text)
+    await node.go_on()
+    assert path.read_text() == text
+    assert path.samefile(node.state.addresses / "10.64.3.1")
+    assert node.in_use == 1
+
+
+@pytest.mark.parametrize("step", range(3))
+async def test_a_crash_while_a_record_is_written_anew_frees_nothing(node: Node, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    (node.state.attachments / "net:c1:eth0").unlink()
+    (node.state.addresses / "10.64.3.1").unlink()
+    attach(node.state, record("10.64.3.1", "fd00::1"))
+    (node.state.attachments / "net:c1:eth0").write_text("")
+    node.cache("c1", "10.64.3.1/24", "fd00::1/64")
+    steps = iter(range(9))
+    replace = Path.replace
+
+    def crash(path: Path, target: Path) -> Path:
+        if path.name.startswith(".recovered") and next(steps) == step:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        await node.go_on()
+    held = {address("10.64.3.1"), address("fd00::1")}
+    assert held == (await node.seen()).held.keys()
+    node.agent = None
+    await node.go_on()
+    assert held == (await node.seen()).held.keys()
+    (node.state.attachments / "net:c1:eth0").unlink()  # what any DEL or GC ends with
+    for path in node.state.addresses.iterdir():
+        assert path.read_text(), "says whose it is, so it can be linked and taken back"
