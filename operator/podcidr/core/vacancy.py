@@ -60,7 +60,7 @@ class _Among:
         yield from self._sorted[start:stop]
         for length in self._lengths[cidr.family]:
             wider = Prefix(cidr.family, cidr.address >> (BITS[cidr.family] - length) << (BITS[cidr.family] - length), length)
-            if length < cidr.length and wider.address != cidr.address and wider in self._all:
+            if wider.address != cidr.address and wider in self._all:  # what begins where the CIDR does is in the slice
                 yield wider
 
 

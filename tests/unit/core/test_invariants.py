@@ -85,6 +85,14 @@ class TestUsedElsewhere:
         snapshot = build.snapshot([POOL], NODES, [build.listing("a", POOL, {ONE: 3}), using("b", {ONE: 1})])
         assert words(snapshot) == [(7, f"node b has addresses of {ONE} in use, which block {ONE} of a holds", ("a", "b"))]
 
+    def test_of_a_block_that_two_others_list(self) -> None:
+        nodecidrs = [build.listing(name, POOL, {ONE: 0}) for name in ("a", "c")]
+        found = violations(build.snapshot([POOL], NODES, [*nodecidrs, using("b", {ONE: 1})], []))
+        assert [(v.invariant, v.words, v.prefixes, v.nodes) for v in found] == [
+            (2, f"block {ONE} is listed by nodes a, c", (build.prefix(ONE),), ("a", "c")),
+            (7, f"node b has addresses of {ONE} in use, which block {ONE} of a, c holds", (build.prefix(ONE),), ("a", "b", "c")),
+        ]
+
     def test_of_a_block_that_is_claimed_for_another(self) -> None:
         snapshot = build.snapshot([POOL], NODES, [build.nodecidr("a", []), using("b", {ONE: 1})], [build.block(ONE, "a", POOL)])
         assert [nodes for _, _, nodes in words(snapshot)] == [("a", "b")]

@@ -176,10 +176,17 @@ class TestVacancy:
             pytest.param(["10.0.0.32/28", "10.0.0.96/28", "10.0.0.64/28", "10.0.0.80/28"], (), "10.0.0.112/28", id="merges furthest"),
             pytest.param(["10.0.0.64/28", "10.0.0.80/28"], (), "10.0.0.96/28", id="a gap that the node could fill"),
             pytest.param(["10.0.0.64/28", "10.0.0.80/28"], ("10.0.0.112/28",), "10.0.0.0/28", id="a gap that it could not"),
+            pytest.param([*(f"10.0.0.{i}/28" for i in (0, 16, 32, 48, 128, 144))], (), "10.0.0.160/28", id="the smaller of two gaps"),
         ],
     )
     def test_the_block_that_merges_best(self, held: list[str], taken: tuple[str, ...], expected: str) -> None:
         assert self.best(held, taken) == expected
+
+    def test_what_is_taken_is_what_touches_the_cidr_and_nothing_beside_it(self) -> None:
+        texts = ("10.0.0.240/28", "10.0.1.0/28", "10.0.1.255/32", "10.0.2.0/28", "fd00::/122")
+        blocks = [build.block(text, "n1", self.pool) for text in texts]
+        occupied = Occupied(build.snapshot([self.pool], [], [], blocks))
+        assert [str(found) for found in occupied.inside(parse_prefix("10.0.1.0/24"), "default")] == ["10.0.1.0/28", "10.0.1.255/32"]
 
     def test_full(self) -> None:
         assert self.best([], tuple(f"10.0.0.{i}/28" for i in range(0, 256, 16))) == "None"
