@@ -39,6 +39,12 @@ def test_what_is_no_cidr(text: str, message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_what_is_no_address() -> None:
+    with pytest.raises(BadValue) as caught:
+        parse_address("10.0.0.256")
+    assert str(caught.value) == "address: '10.0.0.256': not an IP address"
+
+
 def test_inside_and_overlapping() -> None:
     wide, inside, beside = map(parse_prefix, ("10.0.0.0/24", "10.0.0.128/25", "10.0.1.0/25"))
     assert wide.holds(inside)
