@@ -70,6 +70,24 @@ BAD_CHANGES: dict[str, Change] = {
         "PATCH", f"{NODECIDRS}/n1", {"spec": {"pools": ["d"]}},
         "spec: Invalid value: spec changed, but epoch did not grow: write one above 1",
     ),
+    "an epoch at its end": Change(
+        "PATCH", f"{NODECIDRS}/n1", {"spec": {"epoch": 9007199254740991}},
+        "spec: Invalid value: epoch is more than 1000000 above the last one (0 at creation), and there is no way back: raise it by 1",
+    ),
+    "an epoch that falls": Change(
+        "PATCH", f"{NODECIDRS}/n3", {"spec": {"epoch": 6}},
+        "spec: Invalid value: spec changed, but epoch did not grow: write one above 7",
+    ),
+    "a NodeCIDR made at the end": Change(
+        "POST", NODECIDRS,
+        {"apiVersion": "podcidr.io/v1alpha1", "kind": "NodeCIDR", "metadata": {"name": "n2"}, "spec": {"epoch": 9007199254740990}},
+        "spec: Invalid value: epoch is more than 1000000 above the last one (0 at creation), and there is no way back: raise it by 1",
+    ),
+    "a report of an epoch that never was": Change(
+        "PATCH", f"{NODECIDRS}/n1/status", {"status": {"observedEpoch": 9007199254740991}},
+        "<nil>: Invalid value: status.observedEpoch is more than 1000000 above spec.epoch, which no agent can have seen:"
+        " write the epoch seen",
+    ),
     "an IPBlock made by hand": Change(
         "POST", IPBLOCKS, {"apiVersion": "podcidr.io/v1alpha1", "kind": "IPBlock", "metadata": {"name": "mine"}, "spec": BLOCK},
         "<nil>: Invalid value: metadata.name mine is not the one of CIDR 10.64.3.0/28: write it as 10-64-3-0-28 for 10.64.3.0/28,"

@@ -45,8 +45,9 @@ def _table(title: str, given: str, rows: Iterable[tuple[str, str, str]]) -> Iter
 
 
 def _target(path: str) -> str:
-    collection, _, name = path.rpartition("/")
-    return f"{KINDS[collection]}/{name}" if collection in KINDS else KINDS[path]
+    subresource = "/status" if path.endswith("/status") else ""
+    collection, _, name = path.removesuffix("/status").rpartition("/")
+    return f"{KINDS[collection]}/{name}{subresource}" if collection in KINDS else KINDS[path]
 
 
 def _flow(value: Any) -> str:

@@ -9,6 +9,8 @@ Object = dict[str, Any]
 V4 = {"cidrs": ["10.64.0.0/16"]}
 V6 = {"cidrs": ["fd00:64::/48"]}
 
+EMPTY_SELECTOR = "is empty, or its labels have no values: write them as label: value, or leave the field out to select all"
+
 GOOD_POOLS: dict[str, Object] = {
     "IPv4 only": {"ipv4": V4},
     "IPv6 only": {"ipv6": V6},
@@ -38,7 +40,6 @@ GOOD_POOLS: dict[str, Object] = {
             ]
         },
     },
-    "an empty selector": {"ipv4": V4, "nodeSelector": {}},
     "gateway in each block": {"ipv4": {"cidrs": ["10.0.0.0/24"], "blockPrefixLength": 30}, "gateway": "Block"},
 }
 
@@ -268,6 +269,18 @@ BAD_POOLS |= {
         'spec.allocation: Unsupported value: "pinned": supported values: "Automatic", "Pinned"',
     ),
     "yes for true": _wrong_type({"disabled": "yes"}, "disabled", "boolean", "string"),
+    "a selector of nothing": (
+        {"ipv4": V4, "nodeSelector": {}},
+        f"spec.nodeSelector: Invalid value: {EMPTY_SELECTOR}",
+    ),
+    "labels without a value": (
+        {"ipv4": V4, "namespaceSelector": {"matchLabels": {"vip": None}}},
+        f"spec.namespaceSelector: Invalid value: {EMPTY_SELECTOR}",
+    ),
+    "a selector with empty lists": (
+        {"ipv4": V4, "namespaceSelector": {"matchLabels": {}, "matchExpressions": []}},
+        f"spec.namespaceSelector: Invalid value: {EMPTY_SELECTOR}",
+    ),
     "a selector as text": _wrong_type({"nodeSelector": "rack=a"}, "nodeSelector", "object", "string"),
     "a label value as number": _wrong_type(
         {"nodeSelector": {"matchLabels": {"rack": 5}}}, "nodeSelector.matchLabels.rack", "string", "integer"

@@ -30,6 +30,7 @@ def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     reset(control_plane)
     control_plane.request("POST", POOLS, obj("IPPool", "d", {"ipv4": V4, "ipv6": V6}))
     control_plane.request("POST", NODECIDRS, obj("NodeCIDR", "n1", {"epoch": 1}))
+    control_plane.request("POST", NODECIDRS, obj("NodeCIDR", "n3", {"epoch": 7}))
     control_plane.request("POST", IPBLOCKS, obj("IPBlock", "10-64-9-0-28", bad_input.BLOCK | {"cidr": "10.64.9.0/28"}))
     yield control_plane
     reset(control_plane)

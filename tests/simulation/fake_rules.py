@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from podcidr.api.names import MAX_EPOCH_STEP
 from podcidr.core.prefix import block_name, parse_prefix
 
 Object = dict[str, Any]
@@ -25,6 +26,8 @@ def broken_rule(plural: str, old: Object | None, new: Object) -> str | None:
             return "a NodeCIDR is created without blocks, which enter it later one by one"
         if before is not None and spec != before and spec["epoch"] <= before["epoch"]:
             return f"spec changed, but epoch did not grow: write one above {before['epoch']}"
+        if spec["epoch"] > (before or {"epoch": 0})["epoch"] + MAX_EPOCH_STEP:
+            return f"epoch {spec['epoch']} is more than {MAX_EPOCH_STEP} above the last one"
     if plural == "ipblocks":
         if before is not None and spec != before:
             return "spec is immutable: a block changes hands only when its IPBlock is deleted and claimed again"

@@ -148,6 +148,7 @@ def history_name(slot: int) -> str:
 
 # The largest integer that every JSON reader keeps exact; IPv6 counts stop here.
 MAX_COUNT: Final = 2**53 - 1
+MAX_EPOCH_STEP: Final = 1_000_000  # a NodeCIDR's epoch never falls: one set to its end by hand could never be written again
 
 # Limits of the CRDs that writers have to respect: the API server refuses a longer list.
 MAX_FAMILY_CIDRS: Final = 32  # spec.ipv4.cidrs of an IPPool, and ipv6

@@ -16,6 +16,7 @@ def notes(reading: Reading, dirs: Sequence[StateDir] = ()) -> Iterator[Note]:
     """All of them, a topic at a time."""
     yield from _pools(reading)
     yield from _silent_agents(reading)
+    yield from _epochs(reading)
     yield from _orphans(reading)
     yield from _unlisted(reading)
     yield from _foreign(reading)
@@ -42,6 +43,18 @@ def _silent_agents(reading: Reading) -> Iterator[Note]:
         elif nodecidr.known is None and node.ready:
             words = f"node {name} is Ready, but its agent has not reported for this NodeCIDR: is the agent running there?"
             yield Note("silent agent", words, (f"Node {name}", f"NodeCIDR {name}"))
+
+
+def _epochs(reading: Reading) -> Iterator[Note]:
+    """The epoch grows with every write and never falls."""
+    for name, nodecidr in sorted(reading.snapshot.nodecidrs.items()):
+        seen = nodecidr.known.epoch if nodecidr.known else 0
+        if max(nodecidr.epoch, seen) > names.MAX_COUNT - names.MAX_EPOCH_STEP:
+            words = (
+                f"NodeCIDR {name} can hardly be written any more, so node {name} gets and gives back nothing: its epoch is"
+                f" {max(nodecidr.epoch, seen)}, and it ends at {names.MAX_COUNT}; docs/operations.md says how to make it anew"
+            )
+            yield Note("epoch at its end", words, (f"NodeCIDR {name}",))
 
 
 def orphans(reading: Reading) -> dict[Prefix, str]:

@@ -37,6 +37,8 @@ class Draft:
     actions: list[Action] = field(default_factory=list)
     unserved: dict[Key, str] = field(default_factory=dict)
     """Pods that wait and why no block can be had for them, with the remedy."""
+    still: bool = False
+    """Its NodeCIDR can't be written: nothing is planned for it, for a block claimed in vain would be nobody's."""
 
     @property
     def held(self) -> list[Entry]:
@@ -60,6 +62,8 @@ class Scene:
 def live(draft: Draft, scene: Scene) -> None:
     """Sort the node's blocks into keep, spare and leaving; add what must be done whatever the demand."""
     nodecidr = draft.nodecidr
+    if draft.still:
+        return
     if nodecidr is None:
         draft.actions += _without_nodecidr(draft, scene)
         return

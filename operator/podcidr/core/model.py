@@ -127,6 +127,10 @@ def ends(prefix: Prefix, *, gateway: bool) -> list[Interval]:
 NOTHING = Intervals()
 
 
+LAST_EPOCH = 2**53 - 1
+"""The largest that every JSON reader keeps exact; the CRD takes no larger one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """What we read of a Node. `max_pods` is allocatable.pods, None = no cap."""
@@ -197,6 +201,11 @@ class NodeCIDR:
     """A person's word that the machine is gone: the stamp of the report after which none can come (`never`: there was none)."""
 
     @property
+    def ended(self) -> bool:
+        """Whether its epoch, which grows with every write, has no number left: it can't be written any more."""
+        return self.epoch >= LAST_EPOCH
+
+    @property
     def known(self) -> Report | None:
         """The report, if it is of this object and not of one that bore the name before."""
         return self.report if self.report and self.report.uid == self.uid else None
@@ -255,6 +264,8 @@ class Memory:
     """Uids of IPBlocks that this process created and knows never entered: they need no quarantine."""
     confirmed: frozenset[Prefix] = frozenset()
     """Blocks whose violated invariant consistent reads have confirmed."""
+    refusing: frozenset[str] = frozenset()
+    """Nodes whose NodeCIDR the API server refused to write again and again: left alone for a while."""
 
 
 @dataclass(frozen=True)

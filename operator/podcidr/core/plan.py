@@ -101,8 +101,14 @@ def _drafts(snapshot: Snapshot, scene: Scene) -> dict[str, Draft]:
     drafts = {}
     for name in sorted({*snapshot.nodes, *snapshot.nodecidrs, *scene.claims}):
         node = snapshot.nodes.get(name)
-        drafts[name] = Draft(name, node, snapshot.nodecidrs.get(name), _pools_of(node, automatic))
+        drafts[name] = Draft(name, node, snapshot.nodecidrs.get(name), _pools_of(node, automatic), still=is_still(name, snapshot))
     return drafts
+
+
+def is_still(node: str, snapshot: Snapshot) -> bool:
+    """Whether the node's NodeCIDR can't be written, now or ever."""
+    nodecidr = snapshot.nodecidrs.get(node)
+    return node in snapshot.memory.refusing or (nodecidr is not None and nodecidr.ended)
 
 
 def automatic_pools(pools: Mapping[str, Pool]) -> list[Pool]:
@@ -120,7 +126,7 @@ def _grow(snapshot: Snapshot, drafts: dict[str, Draft]) -> tuple[list[NodeClass]
     groups = [
         group
         for draft in drafts.values()
-        if draft.node and draft.nodecidr and not draft.nodecidr.deleting
+        if draft.node and draft.nodecidr and not (draft.nodecidr.deleting or draft.still)
         for group in classes(draft, snapshot, growth.can_grow)
     ]
     # What is adopted in this round can be un-drained in the next: a node does not claim beside it.

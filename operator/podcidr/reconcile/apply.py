@@ -47,6 +47,10 @@ class Outcome:
     refused: list[tuple[Action, str]] = field(default_factory=list)
     unused: set[str] = field(default_factory=set)
     """Uids of IPBlocks that this round created and that surely entered no list."""
+    refusing: set[str] = field(default_factory=set)
+    """Nodes whose NodeCIDR the API server refused to write."""
+    written: set[str] = field(default_factory=set)
+    """Nodes whose NodeCIDR was written."""
 
 
 class Applier:
@@ -183,6 +187,7 @@ class Applier:
             await self._writes.patch_nodecidr(edit.decided.name, operations)
         except (Conflict, NotFound, Invalid) as error:
             outcome.refused += [(action, str(error)) for action in edit.actions]
+            outcome.refusing.add(edit.decided.name)
             await self._reread(edit.actions[0])
             await self._note_unused(edit, created, outcome)
             return
@@ -190,6 +195,7 @@ class Applier:
             outcome.refused += [(action, str(error)) for action in edit.actions]
             await self._reread(edit.actions[0])
             return
+        outcome.written.add(edit.decided.name)
         outcome.done += [*edit.claims, *edit.adopts, *edit.others]
         for leave in edit.leaves:
             await self._guarded(lambda a, _o: self._quarantine(a, snapshot), leave, outcome)

@@ -1,6 +1,6 @@
 """What a leader has watched. Its own, in no object: a new leader starts over, and only waits longer for it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from podcidr.core.model import AUTOMATIC, Block, Key, Memory, Node, NodeCIDR, Pool, Snapshot
@@ -10,6 +10,9 @@ from podcidr.core.window import TargetWindow
 from podcidr.kube.clock import Clock, parse_rfc3339
 
 DEFAULT_WINDOW_SECONDS = 300.0
+REFUSALS = 3
+"""In a row, until a node is left alone: one or two are a plan made on an old version."""
+LONGEST_STILL_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class LeaderMemory:
     unused: set[str] = field(default_factory=set)
     confirmed: frozenset[Prefix] = frozenset()
     _gone: dict[str, _Gone] = field(default_factory=dict)
+    _refused: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By node: how often in a row, and until when it is left alone."""
 
     def look(self, nodes: Mapping[str, Node], nodecidrs: Mapping[str, NodeCIDR], blocks: Mapping[str, Block]) -> None:
         """Note what is new: quarantines begun, nodes that went or gave a sign of life."""
@@ -38,6 +43,7 @@ class LeaderMemory:
         resting = {uid: block for uid, block in present.items() if block.quarantined}
         self.quarantined_since = {uid: self.quarantined_since.get(uid, now - self._rested_seconds(block)) for uid, block in resting.items()}
         names = {*nodecidrs, *(block.node for block in blocks.values())} - nodes.keys()
+        self._refused = {name: tries for name, tries in self._refused.items() if name in nodecidrs}
         self._gone = {name: self._absent(name, nodecidrs.get(name), now) for name in names}
 
     def _rested_seconds(self, block: Block) -> float:
@@ -53,6 +59,20 @@ class LeaderMemory:
         known = self._gone.get(name)
         return known if known and known.reported_at == stamp and known.since > float("-inf") else _Gone(now, stamp)
 
+    def refused(self, nodes: Iterable[str]) -> None:
+        """The API server refused to write these NodeCIDRs. One that is always refused must not be tried at full speed: each try
+        claims a block first, and takes it from others.
+        """
+        for node in nodes:
+            count = self._refused.get(node, (0, 0.0))[0] + 1
+            seconds = min(LONGEST_STILL_SECONDS, 2.0 ** (count - REFUSALS)) if count >= REFUSALS else 0.0
+            self._refused[node] = count, self.clock.monotonic() + seconds
+
+    def written(self, nodes: Iterable[str]) -> None:
+        """These were written."""
+        for node in nodes:
+            self._refused.pop(node, None)
+
     def remember(self, plan: Plan) -> None:
         """Take in what a round found the nodes to need."""
         self.targets.record(plan.targets, plan.needed, self.clock.monotonic())
@@ -67,6 +87,7 @@ class LeaderMemory:
             gone_since={name: gone.since for name, gone in self._gone.items()},
             unused=frozenset(self.unused),
             confirmed=self.confirmed,
+            refusing=frozenset(node for node, (_, until) in self._refused.items() if until > self.clock.monotonic()),
         )
 
     def waits_for_time(self, snapshot: Snapshot, plan: Plan) -> bool:
@@ -77,7 +98,7 @@ class LeaderMemory:
         young = self.clock.monotonic() - self.watching_since < max(
             (pool.scaling.stabilization_window_seconds for pool in snapshot.pools.values()), default=0.0
         )
-        return bool(self.quarantined_since or self._gone or shrinkable or last_blocks or young or snapshot.held)
+        return bool(self.quarantined_since or self._gone or shrinkable or last_blocks or young or snapshot.held or snapshot.memory.refusing)
 
 
 class _Windows:

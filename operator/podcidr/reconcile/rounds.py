@@ -12,7 +12,7 @@ import structlog
 
 from podcidr.core.actions import RaiseEpoch
 from podcidr.core.model import Geometry, Snapshot
-from podcidr.core.plan import Plan, plan
+from podcidr.core.plan import Plan, is_still, plan
 from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import Clock
 from podcidr.kube.errors import Fenced, KubeError
@@ -130,12 +130,14 @@ class Rounds:
             return
         self.memory.remember(decided)
         self.teller.planned(snapshot, decided)
-        outcome = await self._applier.apply((*decided.actions, *self._questions()), snapshot)
+        outcome = await self._applier.apply((*decided.actions, *self._questions(snapshot)), snapshot)
         self._settle(snapshot, decided, outcome)
         await self.history.keep(snapshot)
 
     def _settle(self, snapshot: Snapshot, decided: Plan, outcome: Outcome) -> None:
         self.memory.unused |= outcome.unused
+        self.memory.refused(outcome.refusing)
+        self.memory.written(outcome.written)
         for action in outcome.done:
             if isinstance(action, RaiseEpoch) and (nodecidr := self.observed.nodecidrs.items.get(action.node)):
                 self.ledger.asked(nodecidr)
@@ -166,10 +168,14 @@ class Rounds:
         self.ledger.update(dict(self.observed.nodes.items), dict(self.observed.nodecidrs.items), now, self._listed_at)
         self.teller.ledger(was, self.ledger)
 
-    def _questions(self) -> list[RaiseEpoch]:
+    def _questions(self, snapshot: Snapshot) -> list[RaiseEpoch]:
         """While the ledger is suspected: a new epoch makes each node report."""
         asked = self.ledger.to_ask(dict(self.observed.nodes.items), dict(self.observed.nodecidrs.items))
-        return [RaiseEpoch(nodecidr.name, f"tell what you use: {self.ledger.why}") for nodecidr in asked]
+        return [
+            RaiseEpoch(nodecidr.name, f"tell what you use: {self.ledger.why}")
+            for nodecidr in asked
+            if not is_still(nodecidr.name, snapshot)
+        ]
 
     async def _prepare(self) -> None:
         """Consistent reads before the first claim from a pool as it is now (geometry rule); a new leader, a doubt: the same."""

@@ -35,6 +35,7 @@ class Teller:
         self._waiting_since: dict[Key, float] = {}
         self._told: frozenset[Violation] = frozenset()
         self._shortages: dict[Key, tuple[str, float]] = {}
+        self._refusals: dict[tuple[str, str, str], float] = {}
 
     def planned(self, snapshot: Snapshot, decided: Plan) -> None:
         """Demand seen, violations confirmed."""
@@ -81,6 +82,15 @@ class Teller:
         for action, why in outcome.refused:
             self._metrics.actions.labels(type(action).__name__, "conflict").inc()
             self._metrics.conflicts.labels(type(action).__name__).inc()
+            self._tell_refusal(action, why)
+
+    def _tell_refusal(self, action: Action, why: str) -> None:
+        """One that comes back each round is one line a minute."""
+        now = self._clock.monotonic()
+        self._refusals = {key: at for key, at in self._refusals.items() if now - at < CHANGED_SECONDS}
+        key = (action.node, type(action).__name__, why)
+        if key not in self._refusals:
+            self._refusals[key] = now
             _log.info("refused", action=type(action).__name__, node=action.node, block=_block(action), error=why)
 
     def ledger(self, was: str | None, watch: LedgerWatch) -> None:

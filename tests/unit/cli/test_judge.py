@@ -42,6 +42,13 @@ def test_every_invariant_has_words_and_a_remedy() -> None:
     assert sorted(REMEDIES) == [1, 2, 3, 4, 7]
 
 
+@pytest.mark.parametrize(("epoch", "noted"), [(7, []), (2**53 - 1, ["epoch at its end"]), (2**53 - 500_000, ["epoch at its end"])])
+def test_an_epoch_that_leaves_no_room_is_noted(epoch: int, noted: list[str]) -> None:
+    world = small_cluster()
+    world["nodecidrs"][0]["spec"]["epoch"] = epoch
+    assert topics(judge(look(world))) == noted
+
+
 TWO_HOLDERS = {
     "two pods on one node": ([pod("x", "n1", "10.64.0.2")], [], [1]),
     "two pods on two nodes": ([pod("x", "n2", "10.64.0.2")], [], [1, 7]),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from podcidr.core.actions import Adopt
-from podcidr.core.model import Block, NodeCIDR, Pool, Usage
+from podcidr.core.model import LAST_EPOCH, Block, NodeCIDR, Pool, Usage
 from podcidr.core.plan import plan
 from podcidr.core.prefix import Family
 from podcidr.core.selectors import LabelSelector
@@ -63,6 +63,22 @@ class TestMustGo:
     def test_a_pool_that_became_invalid_only_gives_no_more(self) -> None:
         invalid = build.pool("default", "10.0.0.0/24", reserved=["192.0.2.1"])
         assert life({ONE: 14}, pool=invalid) == []
+
+
+class TestStill:
+    """A NodeCIDR that can't be written: what is claimed for it would be nobody's, and what others wait for."""
+
+    def test_a_node_that_needs_a_block_gets_one(self) -> None:
+        assert [name for name, *_ in life({ONE: 14})] == ["Claim"]
+
+    def test_at_the_last_epoch_nothing_is_planned(self) -> None:
+        assert life({ONE: 14}, epoch=LAST_EPOCH) == []
+        assert [name for name, *_ in life({ONE: 14}, epoch=LAST_EPOCH - 1)] == ["Claim"]
+
+    def test_what_is_refused_again_and_again_is_left_alone(self) -> None:
+        assert life({ONE: 14}, memory={"refusing": frozenset({"n1"})}) == []
+        assert life({ONE: 0}, draining=(ONE,), memory={"refusing": frozenset({"n1"})}) == []
+        assert [name for name, *_ in life({ONE: 14}, memory={"refusing": frozenset({"n2"})})] == ["Claim"]
 
 
 class TestLeave:

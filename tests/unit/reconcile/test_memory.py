@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from podcidr.core.model import NodeCIDR, Report
+from podcidr.core.model import Node, NodeCIDR, Report, Snapshot
+from podcidr.core.plan import Plan
 from podcidr.reconcile.memory import LeaderMemory
 from tests.unit.kube.fakes import VirtualClock
 
@@ -38,6 +39,33 @@ def test_a_later_report_voids_it() -> None:
     alive = replace(given_up, report=Report("uid", 3, reported_at="2026-01-01T00:00:01Z"))
     assert gone_since(memory, alive) == clock.monotonic()
     assert gone_since(memory, SEEN) == clock.monotonic(), "the word was taken back"
+
+
+def test_who_is_refused_again_and_again_is_left_alone_for_longer_and_longer() -> None:
+    clock = VirtualClock()
+    memory = LeaderMemory(clock, 0.0)
+    nodes = {"n1": replace(SEEN, name="n1")}
+    waited = []
+    for _ in range(12):
+        memory.look({"n1": Node("n1")}, nodes, {})
+        memory.refused(["n1"])
+        began = clock.now
+        while memory.value({}).refusing:
+            clock.now += 0.5
+        waited.append(clock.now - began)
+    assert waited == [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    memory.written(["n1"])
+    memory.refused(["n1"])
+    assert not memory.value({}).refusing, "it was written meanwhile"
+
+
+def test_who_is_gone_is_forgotten() -> None:
+    memory = LeaderMemory(VirtualClock(), 0.0)
+    memory.refused(["n1"] * 3)
+    assert memory.value({}).refusing == {"n1"}
+    assert memory.waits_for_time(Snapshot(memory=memory.value({})), Plan())
+    memory.look({}, {}, {})
+    assert not memory.value({}).refusing
 
 
 def test_never_means_no_report_at_all() -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from podcidr.api import names
 from podcidr.kube.client import KubeClient
+from podcidr.kube.errors import Invalid
 from podcidr.kube.events import EventRecorder
 from podcidr.kube.lease import LeaseHistory
 from podcidr.metrics import OperatorMetrics
 from podcidr.reconcile.apply import Doubt
+from podcidr.reconcile.memory import LONGEST_STILL_SECONDS, REFUSALS
 from podcidr.reconcile.observed import Observed
 from podcidr.reconcile.rounds import Rounds, Settings
 from tests.simulation.fake_api import DirectTransport, FakeApi
@@ -32,6 +34,7 @@ class Stand:
 
     def __init__(self) -> None:
         self.api, clock = FakeApi(), VirtualClock()
+        self.clock = clock
         client = KubeClient(DirectTransport(self.api), clock)
         self.observed = Observed(client, clock, lambda: None)
         metrics = OperatorMetrics()
@@ -86,6 +89,41 @@ async def test_a_cidr_accepted_since_the_ledger_was_listed_is_not_claimed_from_b
         await stand.round()
     assert stand.listed(), "the node has got a block"
     assert "10.64.0.0/26" not in stand.listed(), "it overlaps the other leader's block"
+
+
+async def test_a_node_whose_patch_is_always_refused_takes_no_blocks_from_others(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand.node_appears()
+    await stand.round()  # makes the NodeCIDR
+    patches = 0
+
+    async def refuse(_name: str, _operations: Any) -> Any:
+        nonlocal patches
+        patches += 1
+        raise Invalid("admission webhook says no", status=422)
+
+    monkeypatch.setattr(stand.rounds._applier._writes, "patch_nodecidr", refuse)
+    for _ in range(20):
+        await stand.round()
+    assert patches == REFUSALS, "no time has passed since"
+    assert len(stand.api.values(names.PLURAL_IPBLOCKS)) <= REFUSALS
+    monkeypatch.undo()
+    stand.clock.now += LONGEST_STILL_SECONDS
+    await stand.round()
+    assert stand.listed(), "tried again, and written"
+
+
+async def test_a_nodecidr_at_its_last_epoch_is_left_alone(stand: Stand) -> None:
+    stand.node_appears()
+    await stand.round()
+    stored = stand.api.find(names.PLURAL_NODECIDRS, "n1")
+    assert stored is not None
+    stand.api.put(names.PLURAL_NODECIDRS, "n1", {**stored, "spec": {**stored["spec"], "epoch": names.MAX_COUNT}})
+    await stand.observed.nodecidrs.relist()
+    stand.rounds.ledger.suspect("a test", stand.clock.monotonic())
+    before = stand.api.revision
+    for _ in range(3):
+        await stand.round()
+    assert stand.api.revision == before, "not even asked to report"
 
 
 async def test_what_comes_between_list_and_plan_is_listed_for(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

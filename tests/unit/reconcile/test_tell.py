@@ -3,12 +3,14 @@
 import pytest
 from structlog.testing import capture_logs
 
+from podcidr.core.actions import RaiseEpoch
 from podcidr.core.model import Key, Snapshot
 from podcidr.core.plan import Plan
 from podcidr.core.prefix import Family
 from podcidr.kube.client import KubeClient
 from podcidr.kube.events import EventRecorder, ObjectRef
 from podcidr.metrics import OperatorMetrics
+from podcidr.reconcile.apply import Outcome
 from podcidr.reconcile.tell import CHANGED_SECONDS, REPEAT_SECONDS, Teller
 from tests.unit.kube.fakes import FakeTransport, VirtualClock, ok
 
@@ -51,6 +53,16 @@ def test_an_exhausted_pool_makes_no_storm(clock: VirtualClock) -> None:
             teller.planned(Snapshot(), exhausted)
             clock.now += 0.25
     assert len(events.posts) == len(lines) == 20 * HOUR / REPEAT_SECONDS
+
+
+def test_a_refusal_that_comes_back_is_one_line_a_minute(clock: VirtualClock) -> None:
+    teller = Teller(Posted(clock), OperatorMetrics(), clock)
+    with capture_logs() as lines:
+        for second in range(HOUR):
+            why = "422 Invalid: epoch" if second < HOUR - 1 else "422 Invalid: something else"
+            teller.applied(Snapshot(), Outcome(refused=[(RaiseEpoch(f"n{n}", ""), why) for n in range(2)]))
+            clock.now += 1
+    assert len(lines) == 2 * (HOUR / CHANGED_SECONDS + 1), "and another one is told at once"
 
 
 def test_a_shortage_that_flickers_is_no_storm_either(clock: VirtualClock) -> None:

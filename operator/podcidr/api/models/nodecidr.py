@@ -36,6 +36,11 @@ SPEC_RULES = rules(
         " node's): remove spec.blocks",
         on_create=True,
     ),
+    rule(
+        f"self.epoch <= oldSelf.optMap(old, old.epoch).orValue(0) + {names.MAX_EPOCH_STEP}",
+        f"epoch is more than {names.MAX_EPOCH_STEP} above the last one (0 at creation), and there is no way back: raise it by 1",
+        on_create=True,
+    ),
 )
 
 
@@ -139,8 +144,19 @@ class NodeCIDRStatus(Shape):
     )
 
 
+# The operator writes epochs above what the node has seen: a report from nowhere would end them.
+REPORT_RULES = rules(
+    rule(
+        f"!has(self.status) || !has(self.status.observedEpoch) || self.status.observedEpoch <= self.spec.epoch + {names.MAX_EPOCH_STEP}",
+        f"status.observedEpoch is more than {names.MAX_EPOCH_STEP} above spec.epoch, which no agent can have seen: write the epoch seen",
+    )
+)
+
+
 class NodeCIDR(Shape):
     """A NodeCIDR, named as its node, lists the blocks the node may use and reports how full they are."""
+
+    model_config = ConfigDict(json_schema_extra=REPORT_RULES)
 
     metadata: Metadata
     spec: NodeCIDRSpec = Field(description="What the node may use; written by the operator only.")

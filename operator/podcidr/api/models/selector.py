@@ -36,10 +36,17 @@ class Requirement(Shape):
     )
 
 
-class LabelSelector(Shape):
-    """Selects objects by their labels: matchLabels and matchExpressions must all hold; an empty selector matches all."""
+# `matchLabels: {vip: }` is stored without the label, for the server drops nulls: a restricted pool would be open to all.
+NOT_EMPTY = rule(
+    "has(self.matchLabels) && self.matchLabels.size() > 0 || has(self.matchExpressions) && self.matchExpressions.size() > 0",
+    "is empty, or its labels have no values: write them as label: value, or leave the field out to select all",
+)
 
-    model_config = ConfigDict(json_schema_extra=MAP_ATOMIC)
+
+class LabelSelector(Shape):
+    """Selects objects by their labels: matchLabels and matchExpressions must all hold. To select all, leave it out."""
+
+    model_config = ConfigDict(json_schema_extra=MAP_ATOMIC | rules(NOT_EMPTY))
 
     match_labels: dict[str, LabelValue] | None = Field(
         default=None, description="Labels that must be present with exactly these values.", max_length=64
