@@ -42,6 +42,7 @@ demo-network: $(STAMP) plugin assets ## pods on two nodes, attached by ptp, that
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m demo.network
 
 test: $(STAMP) plugin assets lint check-generate coverage mutants-quick ## everything: lint, generated files, coverage, mutants, Go and Python tests
+	@python3 model/check.py --level smoke --if-present
 	@cd plugin && go test -count=1 ./...
 	@KUBEBUILDER_ASSETS=$$(python3 tools/assets.py --print-dir) $(PY) -m pytest -q
 
