@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import json
 import random
+import re
 import signal
 import subprocess
 import time
@@ -31,7 +33,7 @@ class Faults:
         self._lives = itertools.count(1)
         self.operators: dict[str, Program] = {}
         self.agents: dict[str, Program] = {}
-        self.ended: Counter[str] = Counter()  # by themselves: an operator that lost its Lease does
+        self.ended: Counter[str] = Counter()  # by themselves, with their last words: an operator that lost its Lease does
         self._operator_flags: tuple[str, ...] = ()
 
     @property
@@ -172,7 +174,7 @@ class Faults:
 
     def _count_end(self, kind: str, program: Program) -> None:
         if program.exit_code != -signal.SIGKILL:
-            self.ended[kind] += 1
+            self.ended[f"{kind}: {_last_words(program)}"] += 1
 
     async def _is_another(self, name: str, killed: Program) -> bool:
         return self.agents[name] is not killed
@@ -215,6 +217,18 @@ class Faults:
             name = node["metadata"]["name"]
             if name.startswith("probe-"):
                 await persist(lambda name=name: self._cluster.api.delete(f"/api/v1/nodes/{name}"))  # type: ignore[misc]
+
+
+def _last_words(program: Program) -> str:
+    """Why it ended: what it logged last that is no matter of course."""
+    for line in reversed(program.output().splitlines()):
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return line  # of a traceback
+        if said.get("level") == "error":
+            return re.sub(r"\d+(\.\d+)?", "N", str(said.get("error") or said["event"]))
+    return "nothing"
 
 
 def small_file_system(directory: Path, size: str = "4m") -> bool:

@@ -68,7 +68,8 @@ class Report:
         refused = ", ".join(f"{count} × code {code}" for code, count in sorted(self.refused.items())) or "none"
         rows.append(f"{self.assignments} assignments in {self.seconds:.0f} s, {self.moves} times on another node than before")
         rows.append(f"{self.leaks} DELs that never came; ADDs refused and tried again: {refused}")
-        rows.append(f"programs that ended by themselves and were started again: {self.ended or 'none'}")
+        rows.append(f"programs that ended by themselves and were started again: {sum(self.ended.values())}")
+        rows += [f"  {count} × {words}" for words, count in sorted(self.ended.items())]
         rows.append(f"settled {self.settled_seconds:.1f} s after the load ended; seed {self.seed}")
         rows.append(f"addresses held by two: {len(self.overlaps)}; not as it has to be at the end: {len(self.violations)}")
         return rows
