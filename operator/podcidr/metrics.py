@@ -140,7 +140,7 @@ class OperatorMetrics(_Common):
         )
         self.pool_blocks = Gauge(
             "podcidr_pool_blocks",
-            "Blocks by state: `total`, `claimed`, `quarantined`, `free`.",
+            "Blocks by state: `total`, `claimed`, `quarantined`, `barred` (blocks of others lie there), `free`.",
             [*labels, "state"],
             registry=self.registry,
         )

@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from podcidr.core.actions import Action
-from podcidr.core.model import IDLE, Pool, Snapshot
+from podcidr.core.barred import Bar
+from podcidr.core.model import IDLE, Block, Pool, Snapshot
 from podcidr.core.plan import plan
 from podcidr.core.prefix import Family, Prefix
 from podcidr.core.usage import PoolUsage, usages
@@ -37,6 +38,11 @@ def usages_by_counting(snapshot: Snapshot, pool: Pool, family: Family) -> PoolUs
         for e, r in listed
         if (e.pool, e.pool_uid, e.prefix.family) == (pool.name, pool.uid, family)
     ]
+
+    def whose(block: Block) -> Bar:
+        return Bar(block.pool, block.pool_uid, (live := snapshot.pools.get(block.pool)) is None or live.uid != block.pool_uid)
+
+    strangers = [b for b in snapshot.blocks.values() if whose(b).gone or not owns(snapshot.pools[b.pool], b.prefix)]
     total, usable = sum(len(span(cidr)) for cidr in cidrs), sum(addresses(pool, block) for block in blocks)
     return PoolUsage(
         capacity=usable,
@@ -49,6 +55,12 @@ def usages_by_counting(snapshot: Snapshot, pool: Pool, family: Family) -> PoolUs
         cooling=sum(use.cooling for _, use in mine),
         blocks_outside=sum(not owns(pool, row.prefix) for row in rows),
         addresses_outside=sum(sum(use) for block, use in mine if not owns(pool, block)),
+        blocks_barred=sum(bool(addresses(pool, block)) and any(block.overlaps(other.prefix) for other in strangers) for block in blocks),
+        barred_by={
+            bar: count
+            for bar in map(whose, strangers)
+            if (count := sum(other.prefix.overlaps(cidr) for other in strangers for cidr in cidrs if whose(other) == bar))
+        },
     )
 
 

@@ -177,7 +177,7 @@ def try_pool(scene: Scene, node: Node | None, nodecidr: NodeCIDR, name: str) -> 
     if why := _refused(scene, node, nodecidr, pool, name):
         return Try(name, "refused", f"pool {name}: {why}")
     assert pool is not None, "a pool that does not exist is refused"
-    entries = [entry for entry in nodecidr.entries if entry.pool == name and not entry.draining]
+    entries = [entry for entry in nodecidr.entries if (entry.pool, entry.pool_uid) == (name, pool.uid) and not entry.draining]
     holds = f"pool {name}: {_room(pool, nodecidr, entries)}"
     short = [family for family in pool.spaces if not _free(pool, nodecidr, [e for e in entries if e.prefix.family is family])]
     if not short:

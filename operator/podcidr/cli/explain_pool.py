@@ -12,9 +12,11 @@ from podcidr.core.demand import serves
 from podcidr.core.errors import PodcidrError
 from podcidr.core.model import IDLE, Pool
 from podcidr.core.pins import ANNOTATIONS, parse_names
-from podcidr.core.usage import usages
+from podcidr.core.usage import PoolUsage, usages
 
 SHOWN = 10
+WARNINGS = (names.REASON_ADDRESSES_IN_USE, names.REASON_SERVICE_CIDR, names.REASON_BLOCKS_BARRED)
+"""Why some of an accepted pool's blocks are not claimed."""
 
 
 def explain_pool(scene: Scene, pool: Pool) -> Explanation:
@@ -55,7 +57,7 @@ def _cidrs(scene: Scene, pool: Pool) -> Iterator[str]:
     for row in rows:
         yield f"CIDR {row.block}: {row.reason}"
     condition = scene.reading.conditions.get(pool.name, {}).get(names.CONDITION_ACCEPTED)
-    if condition and condition.reason == names.REASON_ADDRESSES_IN_USE:
+    if condition and condition.reason in WARNINGS:
         yield condition.message
 
 
@@ -63,9 +65,13 @@ def _counts(scene: Scene, pool: Pool) -> Iterator[str]:
     counts = usages(scene.snapshot.pools, scene.snapshot.nodecidrs, scene.snapshot.blocks)
     for family in pool.spaces:
         usage = counts[pool.name, family]
-        rest = f"{usage.blocks_quarantined} resting, {usage.blocks_free} free of {usage.blocks_total} blocks"
+        rest = f"{usage.blocks_quarantined} resting, {_barred(usage)}{usage.blocks_free} free of {usage.blocks_total} blocks"
         reserved = f"{usage.reserved} reserved of {usage.capacity + usage.reserved}"
         yield f"{family}: {usage.blocks_claimed} claimed, {rest}; {usage.in_use} addresses in use, {usage.cooling} cooling, {reserved}"
+
+
+def _barred(usage: PoolUsage) -> str:
+    return f"{usage.blocks_barred} barred by blocks of others, " if usage.blocks_barred else ""
 
 
 def _who_may(scene: Scene, pool: Pool) -> Iterator[str]:
@@ -99,7 +105,7 @@ def _holders(scene: Scene, pool: Pool) -> Iterator[str]:
     """What keeps it from being empty: nodes with their blocks, then pods."""
     lines = []
     for nodecidr in scene.snapshot.nodecidrs.values():
-        entries = [entry for entry in nodecidr.entries if entry.pool == pool.name]
+        entries = [entry for entry in nodecidr.entries if (entry.pool, entry.pool_uid) == (pool.name, pool.uid)]
         if entries:
             reported = nodecidr.known.blocks if nodecidr.known else None
             used = sum(reported.get(e.prefix, IDLE).in_use for e in entries) if reported is not None else "an unknown number of"

@@ -1,8 +1,9 @@
 """Counts of a pool: what IPPool.status, metrics and the CLI show. Saturate at 2^53 − 1, the largest integer JSON keeps exact."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from .barred import Bar, bars
 from .model import Block, Gateway, NodeCIDR, Pool, ends
 from .prefix import Family, Prefix
 
@@ -25,12 +26,16 @@ class PoolUsage:
     blocks_outside: int = 0
     addresses_outside: int = 0
     """Orphans, of CIDRs that were removed: counted in the fields above too, but no part of the capacity."""
+    blocks_barred: int = 0
+    """Blocks with an address for pods, over which blocks of others lie: not claimed before those have gone."""
+    barred_by: Mapping[Bar, int] = field(default_factory=dict)
+    """Whose they are, and how many."""
 
     @property
     def blocks_free(self) -> int:
         """Blocks that can be claimed."""
         taken = self.blocks_claimed + self.blocks_quarantined - self.blocks_outside
-        return max(0, self.blocks_total - self.blocks_reserved - taken)
+        return max(0, self.blocks_total - self.blocks_reserved - self.blocks_barred - taken)
 
     @property
     def free(self) -> int:
@@ -59,13 +64,21 @@ def usages(
 ) -> dict[tuple[str, Family], PoolUsage]:
     """For every pool and family of it. Blocks of a pool that is gone are in none."""
     found = {(pool.name, family): _space(pool, family) for pool in pools.values() for family in pool.spaces}
+    strangers = []
     for block in blocks.values():
         pool = pools.get(block.pool)
-        usage = found.get((block.pool, block.prefix.family))
-        if usage and pool and pool.uid == block.pool_uid:
+        is_own = pool is not None and pool.uid == block.pool_uid
+        is_outside = not (pool and is_own and pool.accepts(block.prefix))
+        if is_outside:
+            strangers.append(block)
+        if is_own and (usage := found.get((block.pool, block.prefix.family))):
             usage.blocks_quarantined += block.quarantined
             usage.blocks_claimed += not block.quarantined
-            usage.blocks_outside += not pool.accepts(block.prefix)
+            usage.blocks_outside += is_outside
+    for key, own in bars(pools, strangers).items():
+        pool, usage = pools[key[0]], found[key]
+        usage.barred_by = own.owners
+        usage.blocks_barred = sum(_blocks_usable(pool, piece) for piece in own.disjoint())
     for nodecidr in nodecidrs.values():
         reported = nodecidr.known.blocks if nodecidr.known else {}
         for entry in nodecidr.entries:
@@ -112,6 +125,11 @@ def _count(first: int, last: int, offset: int, block: Prefix) -> int:
     """How many addresses from first to last stand at this offset within their block."""
     start = block.address + offset
     return (last - start) // block.size - (first - 1 - start) // block.size
+
+
+def _blocks_usable(pool: Pool, piece: Prefix) -> int:
+    length = pool.spaces[piece.family].block_length
+    return (1 << (length - piece.length)) - _blocks_reserved(pool, piece, length)
 
 
 def _blocks_reserved(pool: Pool, cidr: Prefix, length: int) -> int:

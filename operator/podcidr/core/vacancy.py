@@ -15,13 +15,13 @@ class Occupied:
     """All addresses that some block has: the ledger, the lists of nodes, what they report. Sorted once a round."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._among = _Among(_taken(snapshot))
+        self._among = Among(_taken(snapshot))
         owners: dict[Prefix, set[str]] = {}
         for pool in snapshot.pools.values():
             for space in pool.spaces.values():
                 for cidr in pool.accepted.intersection(space.cidrs):
                     owners.setdefault(cidr, set()).add(pool.name)
-        self._owners, self._accepted = owners, _Among(owners)
+        self._owners, self._accepted = owners, Among(owners)
 
     def inside(self, cidr: Prefix, pool: str) -> Iterator[Prefix]:
         """What lies inside the pool's CIDR, and what holds it; of accepted CIDRs those of other pools.
@@ -46,7 +46,7 @@ def _taken(snapshot: Snapshot) -> set[Prefix]:
     return taken
 
 
-class _Among:
+class Among:
     """Prefixes, sorted, to be asked which of them touch another."""
 
     def __init__(self, prefixes: Collection[Prefix]) -> None:

@@ -197,6 +197,7 @@ class PoolKeeper:
                 ("total", counts.blocks_total),
                 ("claimed", counts.blocks_claimed),
                 ("quarantined", counts.blocks_quarantined),
+                ("barred", counts.blocks_barred),
                 ("free", counts.blocks_free),
             ):
                 self.metrics.pool_blocks.labels(pool.name, family, state).set(blocks)

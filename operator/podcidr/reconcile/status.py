@@ -1,11 +1,13 @@
 """IPPool.status as a value: counts, conditions, forecast. Pure; written by the keeper."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from podcidr.api import names
 from podcidr.core.acceptance import Refusal
+from podcidr.core.barred import Bar
 from podcidr.core.model import Pool
 from podcidr.core.prefix import Family, Prefix
 from podcidr.core.usage import PoolUsage, saturated
@@ -103,11 +105,25 @@ def _accepted(view: PoolView) -> dict[str, Any]:
         warnings.append(f"{overlaps} overlaps the pool: blocks in it are not claimed, for Services have its addresses; use other space")
     if view.foreign:
         warnings.append(f"own addresses of {_some(view.foreign)} lie in the pool: blocks that hold one are not claimed; reserve them")
+    if owners := sum((Counter(usage.barred_by) for usage in view.usage.values()), Counter()):
+        warnings.append(f"{_barred(view, owners)}: restart the pods that have their addresses (podcidr show blocks), or append a CIDR")
     if warnings:
-        reason = names.REASON_SERVICE_CIDR if view.services else names.REASON_ADDRESSES_IN_USE
+        reason = (
+            names.REASON_SERVICE_CIDR if view.services else names.REASON_ADDRESSES_IN_USE if view.foreign else names.REASON_BLOCKS_BARRED
+        )
         return _condition(names.CONDITION_ACCEPTED, True, reason, "; ".join(warnings))
     message = "all CIDRs are in use until the pool, being deleted, is empty" if view.pool.deleting else "all CIDRs are in use"
     return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ACCEPTED, message)
+
+
+def _barred(view: PoolView, owners: Counter[Bar]) -> str:
+    """How many blocks of the pool are not claimed, for whose sake."""
+    count = sum(usage.blocks_barred for usage in view.usage.values())
+    whose = [
+        f"{n} blocks of pool {bar.pool} (uid {bar.pool_uid}, {'gone' if bar.gone else 'which no longer has the CIDR'})"
+        for bar, n in sorted(owners.items())
+    ]
+    return f"{saturated(count)} blocks are not claimed before those that lie there have gone: {_some(tuple(whose))}"
 
 
 def _some(nodes: tuple[str, ...]) -> str:
@@ -123,7 +139,7 @@ def _exhaustion(view: PoolView) -> Iterable[dict[str, Any]]:
         for kind in (names.CONDITION_NEAR_EXHAUSTION, names.CONDITION_EXHAUSTED):
             yield _condition(kind, False, names.REASON_NOTHING_ACCEPTED, "no CIDR of the pool is in use")
         return
-    remedy = "append a CIDR to the pool, or lower maxFreeAddresses" if view.claimed else "append a CIDR to the pool, or reserve less of it"
+    remedy = f"append a CIDR to the pool, or {_other_remedy(view)}"
     if near:
         message = f"{', '.join(near)}: at most {100 - NEAR_EXHAUSTION_PERCENT} % of the blocks are free{_pace(view, full)}; {remedy}"
         yield _condition(names.CONDITION_NEAR_EXHAUSTION, True, names.REASON_FEW_BLOCKS_FREE, message)
@@ -134,6 +150,12 @@ def _exhaustion(view: PoolView) -> Iterable[dict[str, Any]]:
         yield _condition(names.CONDITION_EXHAUSTED, True, names.REASON_NO_BLOCK_FREE, message)
     else:
         yield _condition(names.CONDITION_EXHAUSTED, False, names.REASON_BLOCKS_FREE, "blocks are free")
+
+
+def _other_remedy(view: PoolView) -> str:
+    if any(usage.blocks_barred for usage in view.usage.values()):
+        return "restart the pods of earlier pools whose blocks lie in it: the condition Accepted names them"
+    return "lower maxFreeAddresses" if view.claimed else "reserve less of it"
 
 
 def _pace(view: PoolView, full: list[Family]) -> str:

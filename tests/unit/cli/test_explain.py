@@ -109,6 +109,19 @@ def test_a_pod_that_pins_what_its_namespace_does_not_allow(world: World, capsys:
     assert found["verdict"].startswith('gets no address: pod default/w pins pool "gold", which its namespace does not allow')
 
 
+def test_a_block_of_an_earlier_pool_is_no_room(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """The pool was deleted and made again while its block was in use: the space is barred, and the pod waits."""
+    fill(world, "n1", 1, used=3)
+    world["ippools"][0]["metadata"]["uid"] = "another"
+    world["pods"] = [waiting()]
+    found = explained(capsys, "pod", "default/w")
+    assert found["verdict"].startswith("waits: default has no block left")
+    assert "the node holds no block of it" in text(found)
+    found = explained(capsys, "pool", "default")
+    assert found["verdict"] == "has no free block left"
+    assert "1 barred by blocks of others, 0 free of 1 blocks" in text(found)
+
+
 def test_room_on_the_node(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world["pods"].append(waiting(node_name="n2"))
     found = explained(capsys, "pod", "default/w")

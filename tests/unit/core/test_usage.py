@@ -5,9 +5,11 @@ from itertools import product
 
 import pytest
 
+from podcidr.core.barred import Bar
 from podcidr.core.model import Pool
 from podcidr.core.prefix import BITS, Family, Prefix
 from podcidr.core.usage import LARGEST, PoolUsage, saturated, usages
+from podcidr.core.vacancy import Occupied, Vacancy
 from tests.property import build
 
 V4 = Family.IPV4
@@ -42,7 +44,7 @@ def test_counts_are_what_a_look_at_every_block_finds(gateway: str, space: tuple[
     assert found.reserved == cidr.size - sum(each)
     assert found.blocks_total == len(each)
     assert found.blocks_free == sum(usable > 0 for usable in each)
-    assert {type(count) for count in astuple(found)} == {int}
+    assert {type(count) for count in astuple(replace(found, barred_by=0))} == {int}  # type: ignore[arg-type]
 
 
 def test_claimed_quarantined_and_in_use() -> None:
@@ -71,6 +73,46 @@ def test_blocks_of_an_earlier_pool_of_the_name_are_not_counted() -> None:
     block = build.block("10.0.0.0/28", "n1", earlier)
     found = usages({"p": pool}, {"n1": nodecidr, "n2": build.nodecidr("n2", [])}, {block.name: block})["p", V4]
     assert (found.blocks_claimed, found.in_use) == (0, 0)
+
+
+BARRED = [
+    # the pool's block length, blocks that lie there, how many of its blocks they bar
+    pytest.param(28, ["10.0.0.0/28"], 1, id="of the same length"),
+    pytest.param(28, ["10.0.0.0/30", "10.0.0.4/30", "10.0.0.16/30"], 2, id="smaller ones"),
+    pytest.param(29, ["10.0.0.0/28"], 2, id="a larger one"),
+    pytest.param(29, ["10.0.0.0/28", "10.0.0.8/29"], 2, id="one inside another"),
+    pytest.param(28, ["10.0.0.0/20"], 4, id="one around all of it"),
+    pytest.param(28, ["10.0.0.48/30"], 0, id="where nothing could be claimed"),
+    pytest.param(28, ["10.0.0.64/28", "10.9.0.0/28", "fd00::/122"], 0, id="elsewhere"),
+]
+
+
+@pytest.mark.parametrize("quarantined", [False, True])
+@pytest.mark.parametrize(("length", "blocks", "barred"), BARRED)
+def test_blocks_of_an_earlier_pool_bar_the_space(length: int, blocks: list[str], barred: int, quarantined: bool) -> None:
+    reserved = ["10.0.0.48/28"] if barred == 0 else []
+    pool = build.pool("p", "10.0.0.0/26", block4=length, gateway="None", reserved=reserved)
+    earlier = replace(pool, uid="earlier")
+    rows = [build.block(text, "n1", earlier, quarantined=quarantined) for text in blocks]
+    found = usages({"p": pool}, {}, {row.name: row for row in rows})["p", V4]
+    vacancy, free = Vacancy(pool, V4, Occupied(build.snapshot([pool], [], [], rows))), 0
+    while block := vacancy.best(()):
+        vacancy.take(block)
+        free += 1
+    assert (found.blocks_barred, found.blocks_free) == (barred, free)
+    assert found.blocks_total - free == barred + found.blocks_reserved
+
+
+def test_who_bars_is_named_gone_or_without_the_cidr() -> None:
+    """Two pools that have swapped their CIDRs, and one that is gone."""
+    one, two = build.pool("one", "10.0.1.0/26"), build.pool("two", "10.0.0.0/26")
+    rows = [build.block(text, "n1", one) for text in ("10.0.0.0/28", "10.0.0.16/28")]
+    rows += [build.block("10.0.1.0/28", "n2", two), build.block("10.0.1.16/28", "n2", one)]
+    rows += [build.block("10.0.0.32/28", "n2", replace(two, uid="earlier")), build.block("10.0.1.32/28", "n2", build.pool("three"))]
+    found = usages({"one": one, "two": two}, {}, {row.name: row for row in rows})
+    assert found["one", V4].barred_by == {Bar("two", two.uid, gone=False): 1, Bar("three", build.pool("three").uid, gone=True): 1}
+    assert found["two", V4].barred_by == {Bar("one", one.uid, gone=False): 2, Bar("two", "earlier", gone=True): 1}
+    assert [found[name, V4].blocks_free for name in ("one", "two")] == [1, 1]
 
 
 @pytest.mark.parametrize(("taken", "percent"), [(0, 0), (1, 1), (500, 50), (999, 99), (1000, 100), (1200, 100)])

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from podcidr.core.acceptance import Refusal
+from podcidr.core.barred import Bar
 from podcidr.core.model import Pool, Space
 from podcidr.core.prefix import Family, parse_prefix
 from podcidr.core.usage import PoolUsage
@@ -65,6 +66,23 @@ def test_service_cidrs_and_nodes_in_the_pool_are_both_named() -> None:
         "Service CIDR 10.64.0.0/28 overlaps the pool: blocks in it are not claimed, for Services have its addresses; use other space; "
         "own addresses of n1 lie in the pool: blocks that hold one are not claimed; reserve them"
     )
+
+
+def test_a_pool_whose_space_is_barred_says_by_whom_and_is_exhausted() -> None:
+    bars = {Bar("default", "earlier", gone=True): 3, Bar("other", "u2", gone=False): 1}
+    status = pool_status(view(usage=PoolUsage(blocks_total=2, blocks_barred=2, barred_by=bars)), {}, "T")
+    accepted, exhausted = condition(status, "Accepted"), condition(status, "Exhausted")
+    assert (accepted["status"], accepted["reason"]) == ("True", "BlocksBarred")
+    assert accepted["message"] == (
+        "2 blocks are not claimed before those that lie there have gone: 3 blocks of pool default (uid earlier, gone),"
+        " 1 blocks of pool other (uid u2, which no longer has the CIDR): restart the pods that have their addresses"
+        " (podcidr show blocks), or append a CIDR"
+    )
+    assert (exhausted["status"], status["ipv4"]["blocks"]["free"]) == ("True", 0)
+    assert exhausted["message"].endswith("restart the pods of earlier pools whose blocks lie in it: the condition Accepted names them")
+    both = condition(pool_status(view(usage=PoolUsage(blocks_total=2, barred_by=bars), foreign=("n1",)), {}, "T"), "Accepted")
+    assert both["reason"] == "AddressesInUse"
+    assert "which no longer has the CIDR" in both["message"]
 
 
 def test_a_pool_that_drains_says_what_holds_it() -> None:
