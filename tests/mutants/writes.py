@@ -29,6 +29,14 @@ WRITES = (
         (unit("reconcile/test_apply.py"), simulation(300)),
     ),
     Mutant(
+        "unused-for-ever",
+        "a claim that did not enter needs no quarantine, though it was adopted and used since",
+        f"{RECONCILE}/memory.py",
+        "if uid in present and present[uid].prefix not in listed}",
+        "if uid in present}",
+        (unit("reconcile/test_memory.py"),),
+    ),
+    Mutant(
         "quarantine-before-the-list",
         "the IPBlock is quarantined though the list may still have it",
         f"{RECONCILE}/apply.py",

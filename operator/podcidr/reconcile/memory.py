@@ -39,7 +39,9 @@ class LeaderMemory:
         """Note what is new: quarantines begun, nodes that went or gave a sign of life."""
         now = self.clock.monotonic()
         present = {block.uid: block for block in blocks.values()}
-        self.unused &= present.keys()
+        if self.unused:  # claims that never entered; one that was adopted since is in a list, and may have been used there
+            listed = {entry.prefix for nodecidr in nodecidrs.values() for entry in nodecidr.entries}
+            self.unused = {uid for uid in self.unused if uid in present and present[uid].prefix not in listed}
         resting = {uid: block for uid, block in present.items() if block.quarantined}
         self.quarantined_since = {uid: self.quarantined_since.get(uid, now - self._rested_seconds(block)) for uid, block in resting.items()}
         names = {*nodecidrs, *(block.node for block in blocks.values())} - nodes.keys()

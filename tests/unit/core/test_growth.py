@@ -322,8 +322,9 @@ class TestPodsThatNameLists:
         assert {name for name, _ in planned.scarce} == {"gold"}
 
     def test_a_burst_lands_where_room_is_and_a_full_pool_has_none(self) -> None:
-        planned = self.planned(16, [("gold silver", 1, 20)], self.pool("silver", "10.0.1.0/24"))
-        assert {key.pools: target for key, target in planned.targets.items()} == {"gold": 24, "silver": 21}
+        assert self.gold.addresses(build.prefix("10.0.0.0/28")) == 14
+        planned = self.planned(14, [("gold silver", 1, 20)], self.pool("silver", "10.0.1.0/24"))
+        assert {key.pools: target for key, target in planned.targets.items()} == {"gold": 22, "silver": 21}
 
     def test_one_wish_told_in_two_parts(self) -> None:
         assert self.pending(self.planned(0, [("gold", 20, 0), ("gold", 1, 0)])) == {"gold": 21}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from podcidr.core.model import Snapshot
-from podcidr.core.plan import plan
+from podcidr.core.plan import plan, weigh
 from tests.property import build
 from tests.property.build import NOW
 
@@ -90,6 +90,10 @@ def test_blocks_that_the_target_does_not_need() -> None:
         ("Drain", "empty; the rest of 32 holds the target of 13"),
         ("Drain", "empty; the rest of 16 holds the target of 13"),
     ]
+
+
+def test_a_node_without_a_nodecidr_holds_nothing() -> None:
+    assert weigh(build.snapshot([POOL], [NODE], []), NOW).drafts["n1"].held == []
 
 
 def test_partial_views_are_named() -> None:

@@ -193,6 +193,8 @@ class TestVacancy:
         blocks = [build.block(text, "n1", self.pool) for text in texts]
         occupied = Occupied(build.snapshot([self.pool], [], [], blocks))
         assert [str(found) for found in occupied.inside(parse_prefix("10.0.1.0/24"), "default")] == ["10.0.1.0/28", "10.0.1.255/32"]
+        everything = Occupied(build.snapshot([self.pool], [], [], [build.block("0.0.0.0/0", "n1", self.pool)]))
+        assert [str(found) for found in everything.inside(parse_prefix("0.0.0.0/8"), "default")] == ["0.0.0.0/0"]
 
     def test_full(self) -> None:
         assert self.best([], tuple(f"10.0.0.{i}/28" for i in range(0, 256, 16))) == "None"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from podcidr.core.model import Node, NodeCIDR, Report, Snapshot
 from podcidr.core.plan import Plan
 from podcidr.reconcile.memory import LeaderMemory
+from tests.property import build
 from tests.unit.kube.fakes import VirtualClock
 
 SEEN = NodeCIDR("n1", "uid", 3, report=Report("uid", 3, reported_at="2026-01-01T00:00:00Z"))
@@ -71,3 +72,19 @@ def test_who_is_gone_is_forgotten() -> None:
 def test_never_means_no_report_at_all() -> None:
     clock = VirtualClock()
     assert gone_since(LeaderMemory(clock, 0.0), replace(SEEN, said_gone_after="never")) == clock.monotonic()
+
+
+def test_a_claim_that_never_entered_needs_quarantine_once_a_list_has_it() -> None:
+    """Adopted by a NodeCIDR that was made again, and un-drained: its addresses may have been used."""
+    pool = build.pool("default", "10.0.0.0/24")
+    claim = replace(build.block("10.0.0.0/28", "n1", pool), uid="left")
+    other = replace(build.block("10.0.0.16/28", "n1", pool), uid="other")
+    blocks = {block.name: block for block in (claim, other)}
+    memory = LeaderMemory(VirtualClock(), 0.0)
+    memory.unused |= {"left", "other", "deleted"}
+    memory.look({}, {"n1": build.nodecidr("n1", [])}, blocks)
+    assert memory.value({}).unused == {"left", "other"}
+    memory.look({}, {"n1": build.nodecidr("n1", [build.entry("10.0.0.0/28", pool, draining=True)])}, blocks)
+    assert memory.value({}).unused == {"other"}
+    memory.look({}, {"n1": build.nodecidr("n1", [])}, blocks)
+    assert memory.value({}).unused == {"other"}
