@@ -76,9 +76,10 @@ AGENT_MUTANTS = (
         except OSError as error:
             self._failed(error)
         # Counted after the publication: no address of a Draining block can be assigned any more.
-        self.observation = await self._look()
+        try:
+            self.observation = await self._rewrite_damaged(await self._look())
 """,
-        """            self.observation = self._observer.look(self._state_id, self._clock.monotonic())
+        """            self.observation = await self._look()
             await self.publisher.publish(seen, self.pools.items, self.namespaces.items)
             self._trouble = None
         except KubeError as error:
@@ -86,6 +87,8 @@ AGENT_MUTANTS = (
             return RETRY_SECONDS
         except OSError as error:
             self._failed(error)
+        try:
+            self.observation = await self._rewrite_damaged(self.observation)
 """,
         (unit("agent/test_round.py"),),
     ),
@@ -172,7 +175,7 @@ AGENT_MUTANTS = (
         "reclaim-of-another",
         "a leaked attachment's release frees an address that somebody else holds by now",
         f"{AGENT}/reclaim.py",
-        """            ours = link.stat().st_ino == inode
+        """            ours = link.lstat().st_ino == inode
 """,
         """            ours = link.exists() or inode
 """,

@@ -242,7 +242,7 @@ WRITES = (
         "ledger-trusted-at-once",
         "a suspected ledger is believed before the nodes have told what they use",
         f"{RECONCILE}/ledger.py",
-        """        if not waiting or now - self.since >= WAIT_SECONDS:
+        """        if not waiting or min(now, listed_at) >= self.since + WAIT_SECONDS:
 """,
         """        if True:
 """,
