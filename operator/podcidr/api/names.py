@@ -79,6 +79,7 @@ REASON_INVALID: Final = "Invalid"
 REASON_IMPORT_PENDING: Final = "ImportPending"
 REASON_ADDRESSES_IN_USE: Final = "AddressesInUse"  # unknown addresses of nodes or pods lie in the pool
 REASON_SERVICE_CIDR: Final = "ServiceCIDROverlap"
+REASON_CIDR_DRAINING: Final = "CIDRDraining"  # a CIDR was removed, and nodes still hold blocks of it
 REASON_BLOCKS_BARRED: Final = "BlocksBarred"  # blocks of a pool that is gone, or has lost the CIDR, lie in the pool
 
 # Reasons of NearExhaustion and Exhausted

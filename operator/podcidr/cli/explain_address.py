@@ -109,8 +109,11 @@ def _next(scene: Scene, address: Address) -> Iterator[str]:
         for action in scene.of_block(scene.later_actions, prefix):
             yield f"when windows and waits have passed: {type(action).__name__} {prefix} for node {action.node} ({action.reason})"
     for _, pool in _pools(scene, address):
+        if _reserved(scene, pool, address):
+            continue
         if seconds := scene.reading.cooldown_seconds.get(pool.name):
-            yield f"once released it rests {seconds} s before another pod gets it (addressCooldownSeconds of pool {pool.name})"
+            began = f"addressCooldownSeconds of pool {pool.name}; a pod keeps the value of its start"
+            yield f"once released it rests before another pod gets it: {seconds} s ({began})"
 
 
 def _do(holders: int) -> Iterator[str]:

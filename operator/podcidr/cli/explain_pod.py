@@ -79,7 +79,8 @@ def _future(scene: Scene, node: str, addresses: Iterable[str], wanted: Wanted) -
             return
         seconds = scene.reading.cooldown_seconds.get(entry.pool, 0) if entry else 0
         if seconds:
-            yield f"after that {text} rests for {seconds} s (addressCooldownSeconds) before another pod gets it"
+            began = f"the addressCooldownSeconds that the pool had when it started (now {seconds})"
+            yield f"after that {text} rests before another pod gets it: {began}"
 
 
 def _entry_around(scene: Scene, node: str, text: str) -> Entry | None:

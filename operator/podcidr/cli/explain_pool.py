@@ -15,7 +15,7 @@ from podcidr.core.pins import ANNOTATIONS, parse_names
 from podcidr.core.usage import PoolUsage, usages
 
 SHOWN = 10
-WARNINGS = (names.REASON_ADDRESSES_IN_USE, names.REASON_SERVICE_CIDR, names.REASON_BLOCKS_BARRED)
+WARNINGS = (names.REASON_ADDRESSES_IN_USE, names.REASON_SERVICE_CIDR, names.REASON_BLOCKS_BARRED, names.REASON_CIDR_DRAINING)
 """Why some of an accepted pool's blocks are not claimed."""
 
 

@@ -168,7 +168,8 @@ def progress_line(source: str, now: Progress) -> str:
     if now.drained:
         return f"pool {source}: drained"
     nodes = f" on {len(now.nodes)} node{'' if len(now.nodes) == 1 else 's'}" if now.nodes else ""
-    return f"pool {source}: {now.addresses_in_use} addresses in use{nodes}; {now.blocks} blocks left, {now.blocks_resting} of them resting"
+    used = f"{now.addresses_in_use} addresses in use and {now.addresses_cooling} cooling down{nodes}"
+    return f"pool {source}: {used}; {now.blocks} blocks left, {now.blocks_resting} of them resting"
 
 
 def print_survey(out: Console, found: Migration) -> None:

@@ -35,6 +35,7 @@ class Progress:
 
     pods: int
     addresses_in_use: int
+    addresses_cooling: int
     blocks: int
     blocks_resting: int
     nodes: tuple[str, ...]
@@ -88,15 +89,16 @@ def progress_of(reading: Reading, source: Pool, pods: int) -> Progress:
     """Counted from the ledger and from reports."""
     snapshot = reading.snapshot
     blocks = [block for block in snapshot.blocks.values() if block.pool == source.name]
-    in_use, nodes = 0, set()
+    in_use, cooling, nodes = 0, 0, set()
     for nodecidr in snapshot.nodecidrs.values():
         for entry in nodecidr.entries:
             if entry.pool == source.name:
                 nodes.add(nodecidr.name)
-                in_use += nodecidr.known.blocks.get(entry.prefix, IDLE).in_use if nodecidr.known else 0
+                usage = nodecidr.known.blocks.get(entry.prefix, IDLE) if nodecidr.known else IDLE
+                in_use, cooling = in_use + usage.in_use, cooling + usage.cooling
     condition = reading.conditions.get(source.name, {}).get(names.CONDITION_DRAINED)
     drained = source.disabled and not blocks and not nodes and bool(condition and condition.holds)
-    return Progress(pods, in_use, len(blocks), sum(block.quarantined for block in blocks), tuple(sorted(nodes)), drained)
+    return Progress(pods, in_use, cooling, len(blocks), sum(block.quarantined for block in blocks), tuple(sorted(nodes)), drained)
 
 
 # What is in the way

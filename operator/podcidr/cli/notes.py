@@ -95,15 +95,19 @@ def _foreign(reading: Reading) -> Iterator[Note]:
             if around := _first(spaces, address):
                 words = f"node {name} has address {address_text(*address)} itself, in {around[0]} of pool {around[1].name}"
                 yield Note("foreign address", f"{words}: a pool must be unused space; reserve it there", (f"Node {name}",))
-    outside, homeless = 0, 0
+    blocks = Cover((block.prefix, True) for block in snapshot.blocks.values())
+    outside, homeless, orphaned = 0, 0, 0
     for pod in reading.pods or ():
         homeless += pod.node not in snapshot.nodes
         for address in pod.addresses:
             if (around := _first(spaces, address)) is None:
-                outside += 1
+                orphaned, outside = orphaned + (address in blocks), outside + (address not in blocks)
             elif around[0] not in around[1].accepted:
                 words = f"{pod} has address {address_text(*address)} of pool {around[1].name}, whose {around[0]} is not in use yet"
                 yield Note("foreign address", f"{words}: restart the pod, or reserve the address", (str(pod),))
+    if orphaned:
+        words = f"addresses of pods in blocks whose pool or CIDR is gone: {orphaned}; they drain, restart these pods to be done sooner"
+        yield Note("orphan", words, is_warning=False)
     if outside:
         yield Note("foreign address", f"addresses of pods in no pool, not podcidr's: {outside}", is_warning=False)
     if homeless:

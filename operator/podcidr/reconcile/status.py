@@ -107,13 +107,22 @@ def _accepted(view: PoolView) -> dict[str, Any]:
         warnings.append(f"own addresses of {_some(view.foreign)} lie in the pool: blocks that hold one are not claimed; reserve them")
     if owners := sum((Counter(usage.barred_by) for usage in view.usage.values()), Counter()):
         warnings.append(f"{_barred(view, owners)}: restart the pods that have their addresses (podcidr show blocks), or append a CIDR")
+    if outside := _outside(view):
+        warnings.append(outside)
     if warnings:
-        reason = (
-            names.REASON_SERVICE_CIDR if view.services else names.REASON_ADDRESSES_IN_USE if view.foreign else names.REASON_BLOCKS_BARRED
-        )
+        others = names.REASON_BLOCKS_BARRED if owners else names.REASON_CIDR_DRAINING
+        reason = names.REASON_SERVICE_CIDR if view.services else names.REASON_ADDRESSES_IN_USE if view.foreign else others
         return _condition(names.CONDITION_ACCEPTED, True, reason, "; ".join(warnings))
     message = "all CIDRs are in use until the pool, being deleted, is empty" if view.pool.deleting else "all CIDRs are in use"
     return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ACCEPTED, message)
+
+
+def _outside(view: PoolView) -> str:
+    """What is left of CIDRs that were removed."""
+    blocks = sum(usage.blocks_outside for usage in view.usage.values())
+    addresses = sum(usage.addresses_outside for usage in view.usage.values())
+    held = f"{blocks} blocks outside the CIDRs of the spec are still held or rest, with {addresses} addresses in use or cooling"
+    return f"{held}: they drain; restart the pods that have them to be done sooner (podcidr show blocks)" if blocks else ""
 
 
 def _barred(view: PoolView, owners: Counter[Bar]) -> str:

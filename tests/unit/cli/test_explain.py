@@ -70,7 +70,7 @@ def test_a_pod_with_an_address(world: World, capsys: pytest.CaptureFixture[str])
     assert found["verdict"] == "has 10.64.0.2 on node n1"
     assert "10.64.0.2 is of block 10.64.0.0/28, which node n1 holds of pool default (active)" in found["because"]
     assert "namespace default pins no pool: it gets the automatic ones of its node (default)" in found["because"]
-    assert any("10.64.0.2 rests for 120 s" in line for line in found["next"])
+    assert any("had when it started (now 120)" in line for line in found["next"])
 
 
 def test_a_pod_whose_pin_has_changed_since(world: World, capsys: pytest.CaptureFixture[str]) -> None:

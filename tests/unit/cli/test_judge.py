@@ -49,6 +49,14 @@ def test_an_epoch_that_leaves_no_room_is_noted(epoch: int, noted: list[str]) -> 
     assert topics(judge(look(world))) == noted
 
 
+def test_pods_in_blocks_of_a_removed_cidr_are_ours() -> None:
+    world = small_cluster()
+    world["ippools"] = [pool("default", "10.99.0.0/24")]
+    found = {note.words for note in judge(look(world)).notes if not note.is_warning}
+    ours = sum(len(p["status"]["podIPs"]) for p in world["pods"])
+    assert found == {f"addresses of pods in blocks whose pool or CIDR is gone: {ours}; they drain, restart these pods to be done sooner"}
+
+
 TWO_HOLDERS = {
     "two pods on one node": ([pod("x", "n1", "10.64.0.2")], [], [1]),
     "two pods on two nodes": ([pod("x", "n2", "10.64.0.2")], [], [1, 7]),

@@ -80,7 +80,15 @@ def test_it_disables_and_lists_commands(monkeypatch: pytest.MonkeyPatch, capsys:
     world = two_pools()
     status, found = run(monkeypatch, capsys, Recorder(world), "--yes")
     assert (status, found["stage"], world["ippools"][0]["spec"]["disabled"]) == (1, "Draining", True)
-    assert found["progress"] == {"pods": 2, "addressesInUse": 2, "blocks": 1, "blocksResting": 0, "nodes": ["n1"], "drained": False}
+    assert found["progress"] == {
+        "pods": 2,
+        "addressesInUse": 2,
+        "addressesCooling": 0,
+        "blocks": 1,
+        "blocksResting": 0,
+        "nodes": ["n1"],
+        "drained": False,
+    }
     assert [(one["kind"], one["name"], one["commands"]) for one in found["workloads"]] == [
         ("Deployment", "web", ["kubectl -n default rollout restart deployment/web"]),
         ("", "bare", ["kubectl -n default delete pod bare"]),
@@ -183,12 +191,23 @@ def test_wrong_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert complaint in capsys.readouterr().err
 
 
+def test_what_cools_down_is_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    world = two_pools()
+    for found in world["nodecidrs"]:
+        for counted in found["status"]["blocks"]:
+            counted |= {"inUse": 0, "cooling": 3}
+    blocks = sum(len(found["spec"]["blocks"]) for found in world["nodecidrs"])
+    monkeypatch.setattr("podcidr.cli.migrate.connect", lambda: Recorder(world))
+    assert main(["migrate", "pool", "old", "--to=new", "--yes", "--wait-seconds=0"]) == 1
+    assert f"0 addresses in use and {3 * blocks} cooling down" in capsys.readouterr().out
+
+
 def test_for_people(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("podcidr.cli.migrate.connect", lambda: Recorder(two_pools()))
     assert main(["migrate", "pool", "old", "--to=new", "--yes", "--wait-seconds=0"]) == 1
     out = capsys.readouterr().out
     assert "1. Deployment default/web: 1 pods\n       kubectl -n default rollout restart deployment/web" in out
-    assert out.splitlines()[-1].startswith("migrate: pool old: 2 addresses in use on 1 node; 1 blocks left")
+    assert out.splitlines()[-1].startswith("migrate: pool old: 2 addresses in use and 0 cooling down on 1 node; 1 blocks left")
 
 
 # order and commands

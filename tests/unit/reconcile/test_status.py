@@ -85,6 +85,16 @@ def test_a_pool_whose_space_is_barred_says_by_whom_and_is_exhausted() -> None:
     assert "which no longer has the CIDR" in both["message"]
 
 
+def test_a_removed_cidr_can_be_followed() -> None:
+    usage = PoolUsage(blocks_total=16, blocks_claimed=5, blocks_outside=2, in_use=20, addresses_outside=12)
+    accepted = condition(pool_status(view(usage=usage), {}, "T"), "Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("True", "CIDRDraining")
+    assert accepted["message"] == (
+        "2 blocks outside the CIDRs of the spec are still held or rest, with 12 addresses in use or cooling:"
+        " they drain; restart the pods that have them to be done sooner (podcidr show blocks)"
+    )
+
+
 def test_a_pool_that_drains_says_what_holds_it() -> None:
     pool = replace(POOL, disabled=True)
     usage = {Family.IPV4: PoolUsage(capacity=250, blocks_total=16, blocks_claimed=4, blocks_quarantined=1)}

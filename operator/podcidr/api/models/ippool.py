@@ -297,7 +297,11 @@ class IPPoolSpec(Shape):
         default=300, description="A released block rests this long, until routes to its old node are gone.", ge=0, le=30 * DAY
     )
     address_cooldown_seconds: int = Field(
-        default=120, description="A released address rests this long, until connections to its old pod are gone.", ge=0, le=DAY
+        default=120,
+        description="A released address rests this long, until connections to its old pod are gone. A pod takes the value"
+        " along when it starts: a change is for pods that start after it.",
+        ge=0,
+        le=DAY,
     )
 
 
