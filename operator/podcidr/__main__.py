@@ -14,9 +14,9 @@ def main() -> int:
         return operator_main(rest)
     if program == "agent":
         return _import_agent()(rest)
-    from podcidr.cli.main import main as cli_main
+    from podcidr.cli.ending import run
 
-    return cli_main(sys.argv[1:])
+    return run(sys.argv[1:])
 
 
 def _import_agent() -> Callable[[Sequence[str]], int]:

@@ -1,6 +1,5 @@
 """`podcidr` and `kubectl podcidr`: the commands for people. `podcidr operator` and `podcidr agent` never come here."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from click.shell_completion import get_completion_class
 from podcidr import __version__
 from podcidr.api import names
 from podcidr.cli.check import check
+from podcidr.cli.ending import INTERRUPTED
 from podcidr.cli.explain import explain
 from podcidr.cli.history import history
 from podcidr.cli.migrate import migrate
@@ -20,8 +20,6 @@ from podcidr.cli.plan import plan
 from podcidr.cli.release import release
 from podcidr.cli.show import show
 from podcidr.cli.uninstall import uninstall
-
-INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 @click.group("podcidr", no_args_is_help=False, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +46,8 @@ def cli(context: click.Context) -> int:
     In the cluster run `podcidr operator` and `podcidr agent`, each with its own --help.
 
     \b
-    Exit status: 0 ok, 1 violations found, 2 wrong usage, 3 API not reachable.
+    Exit status: 0 ok, 1 violations found, 2 wrong usage, 3 API not reachable, 4 output not written (disk full).
+    Ended from outside: 130 Ctrl-C or not confirmed, 143 SIGTERM, 141 whoever read the output has gone.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -90,19 +89,17 @@ for command in (show, explain, check, plan, history, migrate, release, uninstall
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a command; its exit status."""
+    """Run a command; its exit status. What ends it from outside is `ending`'s."""
     try:
         status = cli.main(list(argv), prog_name=program_name(), complete_var="_PODCIDR_COMPLETE", standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        click.echo("podcidr: not confirmed: nothing was changed", err=True)
         return INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # click and rich make an exit with status 1 of it, which says "violations" here
-        # Whoever read our output has seen enough. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
     return status if isinstance(status, int) else 0
 
 

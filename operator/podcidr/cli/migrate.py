@@ -69,7 +69,12 @@ def migrate(kind: str, source: str, target: str, wait_seconds: float, dry_run: b
             raise click.Abort
         disable(api, pool)
     if found.stage in ("Ready", "Draining") and not dry_run:
-        _watch(api, source, wait_seconds, out)
+        try:
+            _watch(api, source, wait_seconds, out)
+        except KeyboardInterrupt:  # a document is wanted all the same: it says how it stands
+            if not out:
+                print_document("MigrationReport", survey(api, source, target)[0].__dict__, output)
+            raise
         found, _ = survey(api, source, target)
         if out:
             print_rest(out, found)
@@ -157,6 +162,7 @@ def _watch(api: Api, source: str, wait_seconds: float, out: Console | None) -> N
         now = progress_of(reading, pool, 0)
         if out and now != said:
             print_wrapped(out, progress_line(source, now), style="dim")
+            out.file.flush()  # whoever reads it through a pipe waits for it
             said = now
         if now.drained or not pool.disabled:  # somebody has turned back
             return

@@ -69,12 +69,25 @@ def print_table(out: Console, columns: Sequence[Column], rows: Sequence[Sequence
         widths[kept[-1]] = max(1, min(widths[kept[-1]], width - sum(widths[i] + len(GAP) for i in kept[:-1])))
     _print_row(out, [_aligned(Text(columns[i].title, style=STYLES["heading"]), columns[i], widths[i]) for i in kept])
     fancy = _speaks_unicode(out)
+    if width is None:  # rich needs a second for three hundred rows
+        out.file.writelines(_plain(columns, row, widths, fancy=fancy) for row in rows)
+        return
     for row in rows:
         drawn = {i: _drawn(row[i], bar_width, fancy=fancy) for i in kept}
         lines = {i: list(drawn[i].wrap(out, widths[i])) if columns[i].wraps else [drawn[i]] for i in kept}
         for number in range(max(map(len, lines.values()))):
             cells = {i: lines[i][number] if number < len(lines[i]) else Text() for i in kept}
             _print_row(out, [_aligned(cells[i], columns[i], widths[i]) for i in kept])
+
+
+def _plain(columns: Sequence[Column], row: Sequence[Cell], widths: Mapping[int, int], *, fancy: bool) -> str:
+    cells = []
+    for index, width in widths.items():
+        cell = row[index]
+        drawn = cell.text if cell.percent is None else f"{''.join(bar(cell.percent, BAR_WIDTH, fancy=fancy))} {cell.text}"
+        padding = " " * (width - cell_len(drawn))
+        cells.append(padding + drawn if columns[index].right else drawn + padding)
+    return GAP.join(cells).rstrip() + "\n"
 
 
 def _total(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], kept: Sequence[int], bar_width: int) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -211,6 +212,40 @@ def test_a_reader_that_has_seen_enough_is_no_violation() -> None:
     with os.fdopen(writing, "w") as closed:
         done = subprocess.run([sys.executable, "-m", "podcidr", "version"], stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123, RUF100 - a device
+        done = subprocess.run([sys.executable, "-m", "podcidr", "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "podcidr: output not written: No space left on device\n")
+
+
+def test_a_closed_standard_output_is_one_line() -> None:
+    done = subprocess.run(["/bin/sh", "-c", '"$0" -m podcidr version >&-', sys.executable], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "podcidr: standard output is closed: nothing was done\n")
+
+
+SIGNALLED = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+class Late(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == sys.argv[2]:
+            print("seen", flush=False)
+            os.kill(os.getpid(), int(sys.argv[1]))
+sys.meta_path.insert(0, Late())
+from podcidr.cli.ending import run
+sys.exit(run(["version"]))
+"""
+
+
+@pytest.mark.parametrize("module", ["podcidr.cli.check", "click"])
+@pytest.mark.parametrize(("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+def test_a_signal_is_one_line_at_imports_too(module: str, number: int, status: int, word: str) -> None:
+    command = [sys.executable, "-c", SIGNALLED, str(int(number)), module]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    line = f"podcidr: {word}; what was done stays done; the same command goes on from there\n"
+    assert (done.returncode, done.stdout, done.stderr) == (status, "seen\n", line)
 
 
 def test_help_orients_a_newcomer(capsys: pytest.CaptureFixture[str]) -> None:

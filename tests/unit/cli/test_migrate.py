@@ -202,6 +202,17 @@ def test_what_cools_down_is_counted(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert f"0 addresses in use and {3 * blocks} cooling down" in capsys.readouterr().out
 
 
+def test_ctrl_c_still_prints_the_document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("podcidr.cli.migrate.connect", lambda: Recorder(two_pools()))
+    monkeypatch.setattr("podcidr.cli.migrate.time.sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        main(["migrate", "pool", "old", "--to=new", "--yes", "-o", "json"])
+    assert json.loads(capsys.readouterr().out)["stage"] == "Draining"
+
+
 def test_for_people(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("podcidr.cli.migrate.connect", lambda: Recorder(two_pools()))
     assert main(["migrate", "pool", "old", "--to=new", "--yes", "--wait-seconds=0"]) == 1
