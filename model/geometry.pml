@@ -9,11 +9,9 @@
  * Guards removed by -D:
  *   NO_READ        a block enters without a read of the pools after its creation
  *   OWN_POOL       only the block's own pool is read then
- *   OTHER_CHANGED  a block enters although the other pool is not what it was when the ledger was listed
- *   GENERATION     only another generation of a pool is prepared for, not that its CIDR is accepted by now
- *   NO_LIST        IPBlocks are not listed before the first claim from a pool generation
- *   LIST_FIRST     they are listed before the pools
- *   LATE_EVENT     what a watch brings between that list and the plan is planned with, not prepared for
+ *   NO_LIST_AGAIN  a block enters although the pools are not what they were when the ledger was listed, without another list
+ *   GENERATION     then only their generations are compared, not whether the CIDR is accepted
+ *   LIST_FIRST     the ledger is listed before the pools that it is listed for
  *   ANY_VERSION    a pool's status is written without its resourceVersion, and not read back
  * WITNESS asserts that the space never changes hands; it must fail.
  */
@@ -29,7 +27,8 @@
 bool has[2], acc[2];                   /* IPPool: spec has the CIDR; status accepts it */
 bool block[2], entered[2];             /* IPBlock; it is in a NodeCIDR */
 bool g_ok[4], r_ok[4];                 /* by operator and pool: the cached generation, resourceVersion is the present one */
-bool k_ok[2], q_ok[2], own[2]; bit k_pool[2];   /* by operator, its claim: its pool, the other pool are still of that generation; not fenced off; of which pool */
+bool q_ok[4], q_acc[4];                /* by operator and pool: of the generation that the ledger was listed for; accepted then */
+bool k_ok[2], own[2]; bit k_pool[2];   /* by operator, its claim: its pool is still of that generation; not fenced off; of which pool */
 #ifdef WITNESS
 bool seen[2];
 #endif
@@ -41,17 +40,13 @@ proctype Person() {
 end:
   do
   :: atomic { moves > 0 -> moves--; has[p] = !has[p]; g_ok[AT(0, p)] = false; g_ok[AT(1, p)] = false; r_ok[AT(0, p)] = false; r_ok[AT(1, p)] = false;
-       do :: i < 2 -> if :: k_pool[i] == p -> k_ok[i] = false :: else -> q_ok[i] = false fi; i++ :: else -> break od; i = 0 }
+       q_ok[AT(0, p)] = false; q_ok[AT(1, p)] = false;
+       do :: i < 2 -> if :: k_pool[i] == p -> k_ok[i] = false :: else fi; i++ :: else -> break od; i = 0 }
   :: p = 1 - p
   od
 }
 
 inline see_pool(p) {                   /* -> kube/reflector.py Reflector.observe */
-#ifdef GENERATION
-  if :: !g_ok[AT(me, p)] -> c_ready[p] = false :: else fi;
-#else
-  if :: !g_ok[AT(me, p)] || c_acc[p] != acc[p] -> c_ready[p] = false :: else fi;
-#endif
   c_has[p] = has[p]; c_acc[p] = acc[p]; g_ok[AT(me, p)] = true; r_ok[AT(me, p)] = true
 }
 
@@ -63,20 +58,21 @@ inline watch() {                       /* -> kube/reflector.py Reflector._follow
   if :: c_block[0] = block[0]; c_block[1] = block[1] :: true fi
 }
 
-inline list_pools() { d_step { see_pool(0); see_pool(1); c_ready[0] = true; c_ready[1] = true } }
+inline list_pools() {
+  d_step {
+    see_pool(0); see_pool(1);
+    q_ok[AT(me, 0)] = true; q_ok[AT(me, 1)] = true; q_acc[AT(me, 0)] = acc[0]; q_acc[AT(me, 1)] = acc[1] }
+}
 
-inline prepare() {                     /* -> reconcile/rounds.py Rounds._prepare */
+inline prepare() {                     /* -> reconcile/rounds.py Rounds._prepare; it may also not have to, or not see that it has to */
   if
-  :: !(c_ready[0] && c_ready[1]) ->
 #ifdef LIST_FIRST
-     list_blocks(); list_pools()
+  :: list_blocks(); list_pools()
 #else
-     list_pools();                     /* -> reconcile/observed.py Observed.relist */
-#ifndef NO_LIST
+  :: list_pools();                     /* -> reconcile/observed.py Observed.relist */
      list_blocks()
 #endif
-#endif
-  :: else
+  :: true
   fi
 }
 
@@ -88,10 +84,7 @@ inline write_status(p, value) {        /* -> reconcile/pools.py PoolKeeper._writ
     :: c_acc[p] != (value) -> acc[p] = (value); c_acc[p] = (value); r_ok[p] = false; r_ok[2 + p] = false
 #else
     :: c_acc[p] != (value) && r_ok[AT(me, p)] ->
-       acc[p] = (value); c_acc[p] = (value); r_ok[p] = false; r_ok[2 + p] = false; r_ok[AT(me, p)] = true;
-#ifndef GENERATION
-       c_ready[p] = false
-#endif
+       acc[p] = (value); c_acc[p] = (value); r_ok[p] = false; r_ok[2 + p] = false; r_ok[AT(me, p)] = true
     :: else -> see_pool(p)             /* -> reconcile/pools.py PoolKeeper._reread */
 #endif
     fi }
@@ -112,6 +105,13 @@ inline create_block(p) {               /* -> reconcile/apply.py Applier._create_
   atomic { if :: !block[p] -> block[p] = true; c_block[p] = true; own[me] = true :: else -> c_block[p] = true fi }
 }
 
+#define AS_LISTED(p) (q_ok[AT(me, p)] && AS_ACCEPTED(p))
+#ifdef GENERATION
+#define AS_ACCEPTED(p) true
+#else
+#define AS_ACCEPTED(p) (q_acc[AT(me, p)] == acc[p])
+#endif
+
 inline read_pools(p) {                 /* -> reconcile/apply.py Applier._drop_what_may_not_enter, core/acceptance.py may_enter */
   atomic {
 #ifndef NO_READ
@@ -119,17 +119,19 @@ inline read_pools(p) {                 /* -> reconcile/apply.py Applier._drop_wh
     :: !k_ok[me] || !has[p] || !acc[p] -> own[me] = false
 #ifndef OWN_POOL
     :: has[1 - p] && acc[1 - p] -> own[me] = false
-#ifndef OTHER_CHANGED
-    :: !q_ok[me] || c_acc[1 - p] != acc[1 - p] -> own[me] = false
-#endif
 #endif
     :: else
     fi;
-    see_pool(0); see_pool(1)
-#else
-    skip
 #endif
-  }
+#ifndef NO_LIST_AGAIN
+    again = own[me] && !(AS_LISTED(0) && AS_LISTED(1));
+#endif
+    see_pool(0); see_pool(1)
+  };
+  if
+  :: atomic { again -> again = false; c_block[0] = block[0]; c_block[1] = block[1]; if :: block[1 - p] -> own[me] = false :: else fi }
+  :: else
+  fi
 }
 
 inline enter(p) {                      /* -> reconcile/apply.py Applier._patch */
@@ -144,7 +146,7 @@ inline enter(p) {                      /* -> reconcile/apply.py Applier._patch *
 }
 
 proctype Operator(byte me; byte rounds) {           /* -> reconcile/rounds.py Rounds._round */
-  bool c_has[2], c_acc[2], c_block[2], c_ready[2], v[2], claims;
+  bool c_has[2], c_acc[2], c_block[2], v[2], claims, again;
 end:
   do
   :: atomic { rounds > 0 -> rounds--; watch() };
@@ -157,10 +159,7 @@ end:
        v[1] = false;
        if :: k_pool[me] = 0 :: k_pool[me] = 1 fi;
        claims = c_has[k_pool[me]] && c_acc[k_pool[me]] && !c_block[0] && !c_block[1];
-#ifndef LATE_EVENT
-       claims = claims && c_ready[0] && c_ready[1];        /* else it prepares again: the next round */
-#endif
-       k_ok[me] = claims && g_ok[AT(me, k_pool[me])]; q_ok[me] = claims && g_ok[AT(me, 1 - k_pool[me])]
+       k_ok[me] = claims && g_ok[AT(me, k_pool[me])]
      };
      if
      :: claims ->
@@ -171,7 +170,7 @@ end:
         fi
      :: else
      fi;
-     d_step { k_ok[me] = false; q_ok[me] = false; own[me] = false; k_pool[me] = 0; claims = false }
+     d_step { k_ok[me] = false; own[me] = false; k_pool[me] = 0; claims = false }
   :: rounds == 0 -> break
   od
 }

@@ -159,7 +159,7 @@ PLANNER = (
         "enter-what-overlaps-another-pool",
         "of two pools that hold one space, accepted by two leaders at once, blocks of both enter",
         f"{CORE}/acceptance.py",
-        "if now and any(cidr.overlaps(prefix) for cidr in now.accepted & frozenset(_cidrs(now))):",
+        "if other.name != pool.name and any(cidr.overlaps(claim.prefix) for cidr in other.accepted & frozenset(_cidrs(other))):",
         "if False:",
         (unit("core/test_acceptance.py"),),
     ),

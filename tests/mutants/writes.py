@@ -76,7 +76,7 @@ WRITES = (
         "a block enters by the pools that the plan was made on",
         f"{RECONCILE}/apply.py",
         """        if created:
-            await self._drop_what_may_not_enter(batch, created, snapshot, outcome)
+            await self._drop_what_may_not_enter(batch, created, listed_for, outcome)
 """,
         "",
         (unit("reconcile/test_apply.py"),),
@@ -185,14 +185,22 @@ WRITES = (
         (unit("reconcile/test_leader.py"),),
     ),
     Mutant(
-        "claim-from-an-unread-pool",
-        "before the first claim from a pool generation nothing is read anew",
-        f"{RECONCILE}/rounds.py",
-        """            if not self._relist and self.observed.geometries <= self._prepared:
+        "enter-over-a-ledger-of-before",
+        "pools are not those the ledger was listed for, and a block enters without another list",
+        f"{RECONCILE}/apply.py",
+        "as_listed = {pool.geometry for pool in pools.values()} == listed_for",
+        "as_listed = True",
+        (unit("reconcile/test_apply.py"), simulation()),
+    ),
+    Mutant(
+        "list-for-pools-as-they-are",
+        "the pools that the ledger counts as listed for are those after the list, not before",
+        f"{RECONCILE}/observed.py",
+        """        return geometries
 """,
-        """            if not self._relist:
+        """        return self.geometries
 """,
-        (unit("reconcile/test_leader.py"), unit("reconcile/test_rounds.py"), simulation()),
+        (unit("reconcile/test_rounds.py"),),
     ),
     Mutant(
         "acceptance-moves-no-space",
@@ -201,22 +209,6 @@ WRITES = (
         "return self.uid, self.generation, self.accepted",
         "return self.uid, self.generation, frozenset()",
         (unit("reconcile/test_rounds.py"),),
-    ),
-    Mutant(
-        "plan-with-what-came-late",
-        "what a watch brings after the lists of a round is planned with",
-        f"{RECONCILE}/rounds.py",
-        "        await self._prepare()  # for what came",
-        "        # for what came",
-        (unit("reconcile/test_rounds.py"),),
-    ),
-    Mutant(
-        "other-pools-may-change",
-        "a block enters though a pool of another block length has changed since the ledger was listed",
-        "operator/podcidr/core/acceptance.py",
-        "(was and was.geometry) != (now and now.geometry)",
-        "False",
-        (unit("core/test_acceptance.py"),),
     ),
     Mutant(
         "believe-one-watch",

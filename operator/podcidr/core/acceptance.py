@@ -10,7 +10,7 @@ from itertools import chain, takewhile
 
 from .actions import Claim
 from .model import Pool
-from .prefix import BITS, Prefix
+from .prefix import BITS, Prefix, block_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +35,25 @@ class Acceptance:
     """New ones, put off until nodes have told what they use of them."""
 
 
-class _Kept:
-    """CIDRs that are used, and whose they are: sorted, for a thousand pools are compared with each other."""
+class Owners:
+    """Prefixes and whose they are (CIDRs of pools, blocks of the ledger): sorted, for thousands are compared with each other."""
 
-    def __init__(self) -> None:
-        self._owners: dict[Prefix, str] = {}
-        self._sorted: list[Prefix] = []
+    def __init__(self, owners: Mapping[Prefix, str] | None = None) -> None:
+        self._owners: dict[Prefix, str] = dict(owners or {})
+        self._sorted: list[Prefix] = sorted(self._owners)
 
-    def add(self, cidr: Prefix, pool: str) -> None:
-        """It is the pool's."""
-        self._owners[cidr] = pool
+    def add(self, cidr: Prefix, owner: str) -> None:
+        """It is the owner's."""
+        self._owners[cidr] = owner
         insort(self._sorted, cidr)
 
-    def rival(self, cidr: Prefix, pool: str) -> Refusal | None:
-        """What of another pool holds it or lies inside it."""
+    def rival(self, cidr: Prefix, owner: str) -> Refusal | None:
+        """What of another owner holds it or lies inside it."""
         bits = BITS[cidr.family] - cidr.length
         around = [Prefix(cidr.family, cidr.address >> bits + up << bits + up, cidr.length - up) for up in range(cidr.length + 1)]
         inside = (self._sorted[index] for index in range(bisect_left(self._sorted, cidr), len(self._sorted)))
         for other in chain(reversed(around), takewhile(cidr.holds, inside)):
-            if self._owners.get(other, pool) != pool:
+            if self._owners.get(other, owner) != owner:
                 return Refusal(cidr, other, self._owners[other])
         return None
 
@@ -64,7 +64,7 @@ class _Kept:
 
 def accept(pools: Mapping[str, Pool], *, import_pending: bool) -> Acceptance:
     """Keep what is accepted, then take new CIDRs in the order of the pools' creation."""
-    kept = _Kept()
+    kept = Owners()
     by_age = sorted(pools.values(), key=lambda pool: (pool.created, pool.name))
     for pool in by_age:
         for cidr in _cidrs(pool):
@@ -95,12 +95,12 @@ def _cidrs(pool: Pool) -> list[Prefix]:
     return [cidr for space in pool.spaces.values() for cidr in space.cidrs]
 
 
-def may_enter(before: Mapping[str, Pool], pools: Mapping[str, Pool], claim: Claim) -> str | None:
+def may_enter(pools: Mapping[str, Pool], claim: Claim, ledger: Owners | None) -> str | None:
     """Why a block created by a claim must not enter, judged by pools read after its creation; None: it may (geometry rule).
 
     Blocks of two lengths have no name in common that would be a lock. So other pools are looked at too: two leaders may have
-    accepted one space twice (each accepts, creates, then reads: one of them sees the other), and a pool that is not what it was
-    `before`, when the ledger was listed, may have had blocks over the space since.
+    accepted one space twice (each accepts, creates, then reads: one of them sees the other). `ledger`: the blocks as listed after
+    that read, if the pools are not those the ledger was listed for before: others may have had blocks over the space since.
     """
     pool = pools.get(claim.pool)
     if pool is None or pool.uid != claim.pool_uid:
@@ -109,16 +109,8 @@ def may_enter(before: Mapping[str, Pool], pools: Mapping[str, Pool], claim: Clai
         return f"pool {claim.pool} has changed since (generation {claim.pool_generation}, now {pool.generation})"
     if not pool.accepts(claim.prefix):
         return f"pool {claim.pool} has no accepted CIDR that holds {claim.prefix}"
-    for name in {**before, **pools}.keys() - {claim.pool}:
-        if why := _disturbs(before.get(name), pools.get(name), claim.prefix):
-            return f"pool {name} {why}"
-    return None
-
-
-def _disturbs(was: Pool | None, now: Pool | None, prefix: Prefix) -> str | None:
-    if now and any(cidr.overlaps(prefix) for cidr in now.accepted & frozenset(_cidrs(now))):
-        return f"has an accepted CIDR over {prefix} too"
-    spaces = [space for pool in (was, now) if pool and (space := pool.spaces.get(prefix.family))]
-    if (was and was.geometry) != (now and now.geometry) and any(space.block_length != prefix.length for space in spaces):
-        return f"with blocks of another length than {prefix} has changed meanwhile"
-    return None
+    for other in pools.values():
+        if other.name != pool.name and any(cidr.overlaps(claim.prefix) for cidr in other.accepted & frozenset(_cidrs(other))):
+            return f"pool {other.name} has an accepted CIDR over {claim.prefix} too"
+    rival = ledger.rival(claim.prefix, block_name(claim.prefix)) if ledger else None
+    return f"block {rival.by} over {claim.prefix} has come into the ledger meanwhile" if rival else None

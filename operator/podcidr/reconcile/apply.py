@@ -1,6 +1,7 @@
 """apply: carry a plan out by the rules that keep an address single. Steps never in parallel or in another order *for one block*.
 
-    Enter  take the NodeCIDR decided on → CREATE the IPBlock (the lock) → read the pools → patch the NodeCIDR, testing uid and epoch
+    Enter  take the NodeCIDR decided on → CREATE the IPBlock (the lock) → read the pools, and list the blocks if they are not
+           those the ledger was listed for → patch the NodeCIDR, testing uid and epoch
     Leave  take the IPBlock decided on → patch the NodeCIDR, testing uid and epoch → set the IPBlock Quarantined at its version;
            where the node is gone, see before the patch that no Node of its name is back
     Adopt  take the NodeCIDR decided on → create or touch the IPBlock → patch the NodeCIDR
@@ -10,16 +11,16 @@ unknown: re-read before anything else, and if even that fails, `Doubt` makes the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
 import structlog
 
-from podcidr.core.acceptance import may_enter
+from podcidr.core.acceptance import Owners, may_enter
 from podcidr.core.actions import Action, Adopt, BlockAction, Claim, CreateNodeCIDR, DeleteNodeCIDR, Free, Leave
-from podcidr.core.model import Block, Snapshot
+from podcidr.core.model import Block, Geometry, Snapshot
 from podcidr.core.prefix import block_name
 from podcidr.kube.errors import AlreadyExists, Conflict, Fenced, Invalid, KubeError, NotFound, OutcomeUnknown, Unreachable
 from podcidr.reconcile.edits import NodeEdit, edits
@@ -60,15 +61,15 @@ class Applier:
         self._writes = writes
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
-    async def apply(self, actions: Iterable[Action], snapshot: Snapshot) -> Outcome:
-        """All of them; raises Fenced or Doubt when going on would be guessing."""
+    async def apply(self, actions: Iterable[Action], snapshot: Snapshot, listed_for: Set[Geometry] = frozenset()) -> Outcome:
+        """All of them; raises Fenced or Doubt when going on would be guessing. `listed_for`: pools read before the ledger was listed."""
         actions = list(actions)
         outcome = Outcome()
         await self._each(self._create_nodecidr, _of(CreateNodeCIDR, actions), outcome)
         changes = edits(actions, dict(snapshot.nodecidrs))
         remaining = iter(changes.values())
         while batch := list(islice(remaining, NODES_AT_ONCE)):
-            await self._edit(batch, snapshot, outcome)
+            await self._edit(batch, snapshot, listed_for, outcome)
         orphaned = [leave for leave in _of(Leave, actions) if leave.node not in snapshot.nodecidrs]
         await self._each(lambda a, o: self._leave_without_node(a, snapshot, o), orphaned, outcome)
         await self._each(self._free, _of(Free, actions), outcome)
@@ -119,13 +120,13 @@ class Applier:
 
     # Blocks: Enter, Adopt, Leave
 
-    async def _edit(self, batch: list[NodeEdit], snapshot: Snapshot, outcome: Outcome) -> None:
+    async def _edit(self, batch: list[NodeEdit], snapshot: Snapshot, listed_for: Set[Geometry], outcome: Outcome) -> None:
         """The three steps of a batch of nodes, each step for all of them before the next."""
         created: dict[Claim, Block] = {}
         await self._all(self._create_block(edit, claim, created, outcome) for edit in batch for claim in list(edit.claims))
         await self._all(self._secure_adopted(edit, adopt, snapshot, outcome) for edit in batch for adopt in list(edit.adopts))
         if created:
-            await self._drop_what_may_not_enter(batch, created, snapshot, outcome)
+            await self._drop_what_may_not_enter(batch, created, listed_for, outcome)
         gone = [edit for edit in batch if edit.leaves and edit.decided.name not in snapshot.nodes]
         await self._all(self._drop_leaves_of_who_is_back(edit, outcome) for edit in gone)
         await self._all(self._patch(edit, created, snapshot, outcome) for edit in batch)
@@ -153,16 +154,18 @@ class Applier:
             await self._reread(adopt)
 
     async def _drop_what_may_not_enter(
-        self, batch: list[NodeEdit], created: dict[Claim, Block], snapshot: Snapshot, outcome: Outcome
+        self, batch: list[NodeEdit], created: dict[Claim, Block], listed_for: Set[Geometry], outcome: Outcome
     ) -> None:
-        """The geometry rule: the pools as they are after the creates. What may not enter is left where it is."""
+        """The geometry rule: pools and ledger as they are after the creates. What may not enter is left where it is."""
         try:
             pools = await self._writes.read_pools()
+            as_listed = {pool.geometry for pool in pools.values()} == listed_for
+            ledger = None if as_listed else Owners({block.prefix: block.name for block in await self._writes.read_blocks()})
         except KubeError as error:
-            raise Doubt(f"reading the pools after a claim: {error}") from error
+            raise Doubt(f"reading pools and blocks after a claim: {error}") from error
         for edit in batch:
             for claim in list(edit.claims):
-                if why := may_enter(snapshot.pools, pools, claim):
+                if why := may_enter(pools, claim, ledger):
                     edit.claims.remove(claim)
                     outcome.refused.append((claim, why))
                     outcome.unused.add(created[claim].uid)

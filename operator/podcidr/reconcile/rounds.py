@@ -37,8 +37,6 @@ TIMED_SHARE = 20
 TIMED_SECONDS = (0.25, 30.0)
 FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS = 0.2, 15.0
 KEEP_SECONDS = 1.0
-PREPARE_ATTEMPTS = 3
-"""A pool may change while the ledger is listed for it."""
 
 _log = structlog.get_logger("podcidr.reconcile")
 
@@ -73,7 +71,7 @@ class Rounds:
         self.teller = Teller(self.events, self.metrics, self.clock)
         self._applier = Applier(Writes(self.client, self.clock, self.observed))
         self.history = History(self.client, self.clock, self.settings.history_namespace)
-        self._prepared: set[Geometry] = set()
+        self._listed_for: set[Geometry] = set()
         self._kept_at = float("-inf")
         self._keep_due = False
         self._failures = 0
@@ -115,7 +113,6 @@ class Rounds:
         await self._prepare()
         self._judge_ledger()  # of the nodes there were when we began: who joins once pools are accepted has nothing to tell
         await self._keep_pools()
-        await self._prepare()  # for what came meanwhile, our own acceptance included; from here to the plan nothing can come
         snapshot = self._snapshot()
         started = self.clock.monotonic()
         decided = plan(snapshot, started)
@@ -130,7 +127,7 @@ class Rounds:
             return
         self.memory.remember(decided)
         self.teller.planned(snapshot, decided)
-        outcome = await self._applier.apply((*decided.actions, *self._questions(snapshot)), snapshot)
+        outcome = await self._applier.apply((*decided.actions, *self._questions(snapshot)), snapshot, self._listed_for)
         self._settle(snapshot, decided, outcome)
         await self.history.keep(snapshot)
 
@@ -178,16 +175,15 @@ class Rounds:
         ]
 
     async def _prepare(self) -> None:
-        """Consistent reads before the first claim from a pool as it is now (geometry rule); a new leader, a doubt: the same."""
-        self._relist = self._relist or self.ledger.needs_list(self.clock.monotonic(), self._listed_at)
-        for _ in range(PREPARE_ATTEMPTS):
-            if not self._relist and self.observed.geometries <= self._prepared:
-                return
+        """Consistent reads for pools that the ledger was not listed for (geometry rule); a new leader, a doubt: the same.
+
+        Once a round: pools that never rest must not keep the others waiting. What is claimed nevertheless is checked before it enters.
+        """
+        due = self._relist or self.ledger.needs_list(self.clock.monotonic(), self._listed_at)
+        if due or self.observed.geometries != self._listed_for:
             began = self.clock.monotonic()
-            self._prepared = await self.observed.relist()
+            self._listed_for = await self.observed.relist()
             self._relist, self._listed_at = False, began
-        if not self.observed.geometries <= self._prepared:
-            raise Doubt("pools change faster than the ledger can be listed")
 
     async def _keep_pools(self) -> None:
         """Before planning if some pool needs it to be used, else now and then for its counts."""

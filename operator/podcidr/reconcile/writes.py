@@ -81,6 +81,11 @@ class Writes:
         await self._observed.pools.relist()
         return dict(self._observed.pools.items)
 
+    async def read_blocks(self) -> list[Block]:
+        """The whole ledger, consistently."""
+        await self._observed.blocks.relist()
+        return list(self._observed.blocks.items.values())
+
     async def read_node(self, name: str) -> Node | None:
         """As it is now; None if there is none."""
         try:

@@ -1,13 +1,15 @@
 """Whose CIDR it is: first come, whatever the pools' ages; and what may enter after all."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
-from podcidr.core.acceptance import Acceptance, accept, may_enter
+from podcidr.core.acceptance import Acceptance, Owners, accept, may_enter
 from podcidr.core.actions import Claim
 from podcidr.core.model import Pool
+from podcidr.core.prefix import block_name
 from tests.property import build
 
 
@@ -83,8 +85,9 @@ class TestGeometry:
 
     claim = Claim("n1", "", block, "default", "default-uid", 3)
 
-    def why(self, *pools: Pool, before: tuple[Pool, ...] | None = None) -> str | None:
-        return may_enter({p.name: p for p in (pools if before is None else before)}, {p.name: p for p in pools}, self.claim)
+    def why(self, *pools: Pool, ledger: Iterable[str] | None = None) -> str | None:
+        listed = None if ledger is None else Owners({build.prefix(cidr): block_name(build.prefix(cidr)) for cidr in ledger})
+        return may_enter({p.name: p for p in pools}, self.claim, listed)
 
     def test_nothing_has_changed(self) -> None:
         assert self.why(self.pool, build.pool("other", "10.0.1.0/24")) is None
@@ -108,21 +111,13 @@ class TestGeometry:
         assert self.why(self.pool, build.pool("other", "10.0.0.0/20")) == "pool other has an accepted CIDR over 10.0.0.16/28 too"
         assert self.why(self.pool, build.pool("other", "10.0.0.0/20", accepted=[])) is None
 
-    other = build.pool("other", "10.0.1.0/24", block4=26)
+    @pytest.mark.parametrize("rival", ["10.0.0.0/26", "10.0.0.0/8", "10.0.0.17/32"])
+    def test_a_block_of_another_length_has_come_into_the_ledger(self, rival: str) -> None:
+        why = f"block {rival} over 10.0.0.16/28 has come into the ledger meanwhile"
+        assert self.why(self.pool, ledger=["10.0.0.0/28", "10.0.0.16/28", rival]) == why
 
-    @pytest.mark.parametrize("change", [{"uid": "another"}, {"generation": 9}, {"accepted": frozenset()}])
-    def test_a_pool_of_another_block_length_has_changed(self, change: dict[str, object]) -> None:
-        """It may have had the space, and blocks in it, since the ledger was listed."""
-        changed = replace(self.other, **change)  # type: ignore[arg-type]
-        why = "pool other with blocks of another length than 10.0.0.16/28 has changed meanwhile"
-        assert self.why(self.pool, changed, before=(self.pool, self.other)) == why
-        assert self.why(self.pool, before=(self.pool, self.other)) == why, "it is gone"
-        assert self.why(self.pool, self.other, before=(self.pool,)) == why, "it is new"
-        assert self.why(self.pool, self.other, before=(self.pool, self.other)) is None
-
-    def test_of_the_same_block_length_creation_is_the_lock(self) -> None:
-        same = build.pool("other", "10.0.1.0/24")
-        assert self.why(self.pool, replace(same, generation=9), before=(self.pool, same)) is None
+    def test_itself_and_its_neighbours_are_no_rivals(self) -> None:
+        assert self.why(self.pool, ledger=["10.0.0.0/28", "10.0.0.16/28", "10.0.0.32/27", "fd00::/8"]) is None
 
 
 def test_many_pools_take_no_quadratic_time() -> None:

@@ -1,13 +1,13 @@
 """How a plan is carried out when the API server says no, or nothing: recorded step by step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from podcidr.core.actions import Action, Adopt, Claim, Free, Leave
-from podcidr.core.model import Block, Entry, Node, NodeCIDR, Pool, Snapshot, Space
+from podcidr.core.model import Block, Entry, Geometry, Node, NodeCIDR, Pool, Snapshot, Space
 from podcidr.core.prefix import Family, block_name, parse_prefix
 from podcidr.kube.errors import AlreadyExists, Conflict, Fenced, Invalid, OutcomeUnknown, Unreachable
 from podcidr.reconcile.apply import Applier, Doubt, Outcome
@@ -25,12 +25,17 @@ CLAIM = Claim("n1", "", A, "default", "pool-uid", 1)
 LEAVE = Leave("n1", "", B)
 
 
+AS_LISTED = {POOL.geometry}
+
+
 class Recorded:
     """Stands where `Writes` does: notes each call, and fails where told."""
 
-    def __init__(self, pools: dict[str, Pool] | None = None, back: Node | None = None, **failures: Exception) -> None:
+    def __init__(
+        self, pools: dict[str, Pool] | None = None, back: Node | None = None, ledger: tuple[Block, ...] = (), **failures: Exception
+    ) -> None:
         self.calls: list[str] = []
-        self._back = back
+        self._back, self._ledger = back, ledger
         self._failures = failures
         self._pools = {"default": POOL} if pools is None else pools
 
@@ -43,13 +48,26 @@ class Recorded:
                 return self._pools
             if name == "read_node":
                 return self._back
+            if name == "read_blocks":
+                return self._ledger
             return Block(block_name(A), "new-uid", A, "default", "pool-uid", "n1", "uid-1") if name == "create_block" else None
 
         return call
 
 
-async def carry_out(writes: Recorded, *actions: Action, snapshot: Snapshot = SNAPSHOT) -> Outcome:
-    return await Applier(writes).apply(actions, snapshot)  # type: ignore[arg-type]  # it has what Writes has
+async def carry_out(writes: Recorded, *actions: Action, snapshot: Snapshot = SNAPSHOT, listed_for: Set[Geometry] = AS_LISTED) -> Outcome:
+    return await Applier(writes).apply(actions, snapshot, listed_for)  # type: ignore[arg-type]  # it has what Writes has
+
+
+@pytest.mark.parametrize("rival", [None, "10.0.0.0/8"])
+async def test_pools_other_than_those_listed_for_let_the_ledger_be_listed_again(rival: str | None) -> None:
+    """Another leader may have had blocks of another length there since."""
+    wide = tuple(Block("wide", "uid-w", parse_prefix(cidr), "other", "other-uid", "n2", "uid-2") for cidr in (rival,) if cidr)
+    writes = Recorded(ledger=wide)
+    outcome = await carry_out(writes, CLAIM, listed_for={(POOL.uid, POOL.generation + 1, POOL.accepted)})
+    assert writes.calls == ["create_block", "read_pools", "read_blocks", *(() if rival else ("patch_nodecidr",))]
+    assert bool(outcome.refused) == bool(rival)
+    assert outcome.unused == ({"new-uid"} if rival else set())
 
 
 async def test_enter_creates_then_reads_the_pools_then_patches() -> None:
@@ -99,7 +117,7 @@ async def test_a_claim_without_an_answer_is_not_entered_even_if_it_was_created(e
 
 async def test_a_pool_that_changed_after_the_claim_keeps_it_out() -> None:
     writes = Recorded(pools={})
-    outcome = await carry_out(writes, CLAIM)
+    outcome = await carry_out(writes, CLAIM, listed_for=set())
     assert writes.calls == ["create_block", "read_pools"]
     assert outcome.unused == {"new-uid"}
 
