@@ -47,6 +47,7 @@ end:
 }
 
 inline see_pool(p) {                   /* -> kube/reflector.py Reflector.observe */
+  if :: !g_ok[AT(me, p)] -> c_new[p] = true :: else fi;
   c_has[p] = has[p]; c_acc[p] = acc[p]; g_ok[AT(me, p)] = true; r_ok[AT(me, p)] = true
 }
 
@@ -60,19 +61,20 @@ inline watch() {                       /* -> kube/reflector.py Reflector._follow
 
 inline list_pools() {
   d_step {
-    see_pool(0); see_pool(1);
+    see_pool(0); see_pool(1); c_new[0] = false; c_new[1] = false;
     q_ok[AT(me, 0)] = true; q_ok[AT(me, 1)] = true; q_acc[AT(me, 0)] = acc[0]; q_acc[AT(me, 1)] = acc[1] }
 }
 
-inline prepare() {                     /* -> reconcile/rounds.py Rounds._prepare; it may also not have to, or not see that it has to */
+inline prepare() {                     /* -> reconcile/rounds.py Rounds._prepare */
   if
+  :: c_new[0] || c_new[1] || c_acc[0] != q_acc[AT(me, 0)] || c_acc[1] != q_acc[AT(me, 1)] ->
 #ifdef LIST_FIRST
-  :: list_blocks(); list_pools()
+     list_blocks(); list_pools()
 #else
-  :: list_pools();                     /* -> reconcile/observed.py Observed.relist */
+     list_pools();                     /* -> reconcile/observed.py Observed.relist */
      list_blocks()
 #endif
-  :: true
+  :: else
   fi
 }
 
@@ -146,7 +148,8 @@ inline enter(p) {                      /* -> reconcile/apply.py Applier._patch *
 }
 
 proctype Operator(byte me; byte rounds) {           /* -> reconcile/rounds.py Rounds._round */
-  bool c_has[2], c_acc[2], c_block[2], v[2], claims, again;
+  bool c_has[2], c_acc[2], c_new[2], c_block[2], v[2], claims, again;
+  c_new[0] = true;
 end:
   do
   :: atomic { rounds > 0 -> rounds--; watch() };
