@@ -1,6 +1,7 @@
 """Keeps IPPools: finalizer, accepted CIDRs, status. One pool that fails stops no other."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from podcidr.kube.errors import Conflict, Fenced, KubeError, NotFound
 from podcidr.kube.events import EventRecorder, ObjectRef
 from podcidr.kube.resources import IPPOOLS, PODS
 from podcidr.metrics import OperatorMetrics
+from podcidr.reconcile.apply import IN_FLIGHT
 from podcidr.reconcile.forecast import Forecast
 from podcidr.reconcile.observed import Observed
 from podcidr.reconcile.status import PoolView, changed_conditions, pool_status
@@ -52,23 +54,37 @@ class PoolKeeper:
     async def keep(self) -> bool:
         """Bring finalizers, accepted CIDRs and status up to date; says whether counts wait to be written later."""
         self._postponed = False
-        for pool in list(self.observed.pools.items.values()):
-            await self._tended(pool)
+        await self._side_by_side(self._tended(pool) for pool in list(self.observed.pools.items.values()))
         waiting_for = await self._unreported_nodes()
         acceptance = accept(self.observed.pools.items, import_pending=bool(waiting_for))
         pools = {p.name: replace(p, accepted=frozenset(acceptance.accepted[p.name])) for p in self.observed.pools.items.values()}
         counts = usages(pools, self.observed.nodecidrs.items, self.observed.blocks.items)
+        usage = {pool.name: {family: counts[pool.name, family] for family in pool.spaces} for pool in pools.values()}
         for pool in pools.values():
-            usage = {family: counts[pool.name, family] for family in pool.spaces}
-            self._measure(pool, usage)
-            try:
-                await self._write_status(pool, usage, acceptance, waiting_for)
-            except Fenced:
-                raise
-            except KubeError as error:
-                self._postponed = True
-                _log.warning("status of pool not written", pool=pool.name, error=str(error))
+            self._measure(pool, usage[pool.name])
+        await self._side_by_side(self._told(pool, usage[pool.name], acceptance, waiting_for) for pool in pools.values())
         return self._postponed
+
+    async def _side_by_side(self, steps: Iterable[Awaitable[None]]) -> None:
+        """One after the other, a thousand new pools took minutes. All to their end: none is left running behind our back."""
+        slots = asyncio.Semaphore(IN_FLIGHT)
+
+        async def slotted(step: Awaitable[None]) -> None:
+            async with slots:
+                await step
+
+        for result in await asyncio.gather(*map(slotted, steps), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _told(self, pool: Pool, usage: Mapping[Family, PoolUsage], acceptance: Acceptance, waiting_for: tuple[str, ...]) -> None:
+        try:
+            await self._write_status(pool, usage, acceptance, waiting_for)
+        except Fenced:
+            raise
+        except KubeError as error:
+            self._postponed = True
+            _log.warning("status of pool not written", pool=pool.name, error=str(error))
 
     async def _tended(self, pool: Pool) -> None:
         """A pool in use can't vanish: its finalizer goes when a list made after its deletion shows no block of it."""
