@@ -36,6 +36,8 @@ class Row:
     node: str
     pool: str
     quarantined_at: float | None = None
+    left_at: float | None = None
+    """When it last went from a list: its rest is stamped then, though the write may be carried out much later."""
     entered: bool = False
 
 
@@ -150,6 +152,8 @@ class Witness:
             return
         for cidr in sorted(before.keys() - after.keys()):
             self.listed.pop(cidr, None)
+            if row := self.rows.get(cidr):
+                row.left_at = self.now()
             self._left(node, cidr, before[cidr], old or {})
         for cidr in sorted(after.keys() - before.keys()):
             self._entered(node, cidr, after[cidr])
@@ -177,7 +181,7 @@ class Witness:
             if holder != node and _address(address) in _network(cidr):
                 self.fail("7", f"{cidr} enters the list of {node}, but {container} on {holder} has {address} of it")
         if row is not None:
-            row.entered = True
+            row.entered, row.left_at = True, None
         self.listed[cidr] = node
 
     def _left(self, node: str, cidr: str, entry: Object, old: Object) -> None:
@@ -219,9 +223,9 @@ class Witness:
         if row is None or not row.entered:
             return
         due = self.tolerance(self.quarantine_seconds.get(row.pool, 300.0))
-        rested = -1.0 if row.quarantined_at is None else self.now() - row.quarantined_at
+        rested = -1.0 if row.quarantined_at is None else self.now() - (row.quarantined_at if row.left_at is None else row.left_at)
         if rested < due:
-            self.fail("6", f"IPBlock of {cidr} is deleted {rested:.1f} s after it was quarantined, not {due:.1f} s")
+            self.fail("6", f"IPBlock of {cidr} is deleted {rested:.1f} s after it left its list, not {due:.1f} s")
 
     # What hands other than the product's did
 
