@@ -75,7 +75,9 @@ def twin_of(seeds: str) -> None:
 
 
 def mutmut(workers: int, *names: str) -> None:
-    """Judge these mutants, or all that are not judged yet."""
+    """Judge these mutants."""
+    if not names:  # to mutmut it would mean all
+        return
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PYTHONHASHSEED": "0"}
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(workers), *names]
     if subprocess.run(command, cwd=TREE, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
