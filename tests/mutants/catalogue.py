@@ -6,8 +6,16 @@ from tests.mutants.planner import PLANNER
 from tests.mutants.writes import WRITES
 from tests.simulation.mutants import MUTANTS as SWITCHES
 
-RARE = frozenset({"leave-without-fence", "enter-what-another-claimed"})
-"""They take a late message in a window of seconds: of these the unit tests, and the model, are the proof."""
+RARE = frozenset(
+    {
+        "leave-without-fence",
+        "enter-what-another-claimed",
+        "enter-without-test",
+        "trust-a-report-of-another-uid",
+        "go-back-an-epoch",
+    }
+)
+"""They take a late message in a window of seconds: of these the unit tests, the twin and the model are the proof."""
 SIMULATED = tuple(
     Mutant(f"simulated:{name}", switch.__doc__ or "", "", "", "", (simulation(60, name),))
     for name, switch in SWITCHES.items()
