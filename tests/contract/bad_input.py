@@ -24,6 +24,10 @@ UNKNOWN_FIELDS: dict[str, tuple[Object, str]] = {
     "a field that there is not": ({"ipv4": V4, "blockLength": 28}, 'unknown field "spec.blockLength"'),
     "a field of somebody else's kind": ({"ipv4": V4, "blockSize": 26}, 'unknown field "spec.blockSize"'),
     "the right field in the wrong place": ({"ipv4": V4, "cidrs": ["10.64.0.0/16"]}, 'unknown field "spec.cidrs"'),
+    "a quota within a pool (a pool of its own is the quota: docs/adr/0008)": (
+        {"ipv4": V4, "quotas": [{"maxAddresses": 30}]},
+        'unknown field "spec.quotas"',
+    ),
     "underscores": ({"ipv4": V4, "node_selector": {}}, 'unknown field "spec.node_selector"'),
     "labels without matchLabels": ({"ipv4": V4, "nodeSelector": {"labels": {"a": "b"}}}, 'unknown field "spec.nodeSelector.labels"'),
 }
@@ -156,7 +160,8 @@ ODD_POOLS: dict[str, OddPool] = {
     "giant": OddPool({"ipv6": {"cidrs": ["2000::/3"]}}, *ACCEPTED),
     "nowhere": OddPool(_v4("10.79.0.0/24") | {"nodeSelector": {"matchLabels": {"rack": "none"}}}, *ACCEPTED),
     "full": OddPool(
-        {"ipv4": {"cidrs": ["10.80.0.0/28"]}, "reserved": ["10.80.0.0/28"], "allocation": "Pinned"}, *ACCEPTED
+        {"ipv4": {"cidrs": ["10.80.0.0/28"]}, "reserved": ["10.80.0.0/28"], "allocation": "Pinned"}, "True", "Accepted",
+        "all CIDRs are in use, but every ipv4 address of them is reserved: reserve less, or append a CIDR",
     ),
 }  # fmt: skip
 

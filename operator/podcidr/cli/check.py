@@ -48,7 +48,7 @@ def check(state_dirs: tuple[str, ...], confirm_seconds: float, repair: bool, yes
     itself and the command waits for it. Everything else is left alone, and the report says why and what you can do.
 
     \b
-    Exit status: 0 no violation, 1 violations, 2 wrong usage, 3 API not reachable.
+    Exit status: 0 no violation, 1 violations, 2 wrong usage, 3 API not reachable, or it refuses this account.
     Examples:
       podcidr check
       podcidr check --state-dir /run/podcidr      # on a node

@@ -15,7 +15,7 @@ from podcidr.kube.credentials import Credentials
 PAGE = 500
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 RESTARTS = 3
-BAD_REQUEST, NOT_FOUND, CONFLICT, GONE, UNPROCESSABLE = 400, 404, 409, 410, 422
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, GONE, UNPROCESSABLE = 400, 401, 403, 404, 409, 410, 422
 OURS = (names.PLURAL_IPPOOLS, names.PLURAL_NODECIDRS, names.PLURAL_IPBLOCKS)
 EXIT_UNREACHABLE = 3
 ENOUGH_PODS = "spec.hostNetwork=false,status.phase!=Succeeded,status.phase!=Failed"
@@ -137,11 +137,16 @@ class Api:
         if reply.status in (CONFLICT, UNPROCESSABLE):
             raise Changed(f"{method} {path}: {answer.get('message', reply.status)}; run the command again")
         if reply.status >= BAD_REQUEST:
-            kind = Refused if reply.status in (401, 403) else Unreachable
-            raise kind(
-                f"{self.server} ({self.origin}) answered {reply.status} to {method} {path}: {answer.get('message', 'no reason given')}"
-            )
+            raise self._no(reply.status, method, path, answer.get("message", "no reason given"))
         return answer
+
+    def _no(self, status: int, method: str, path: str, message: str) -> Unreachable:
+        where = f"{self.server} ({self.origin})"
+        if status == UNAUTHORIZED:
+            return Refused(f"{where} does not accept these credentials (401): log in anew, or choose others with --context NAME")
+        if status == FORBIDDEN and method == "GET":
+            return Refused(f"{where} does not let this account read {path.partition('?')[0]} (403): ask for the verbs get and list on it")
+        return (Refused if status == FORBIDDEN else Unreachable)(f"{where} answered {status} to {method} {path}: {message}")
 
     def _list(
         self, plural: str, call: Any, *arguments: str, keep: Callable[[Object], Object] | None = None, **options: Any

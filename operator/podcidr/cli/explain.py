@@ -3,7 +3,8 @@
 import click
 from rich.console import Console
 
-from podcidr.cli.connect import Api
+from podcidr.api.convert import service_prefixes
+from podcidr.cli.connect import Api, Refused
 from podcidr.cli.explain_address import explain_address
 from podcidr.cli.explain_node import explain_node
 from podcidr.cli.explain_pod import explain_pod
@@ -13,8 +14,10 @@ from podcidr.cli.output import console, output_option, print_document, print_wra
 from podcidr.cli.reading import Address
 from podcidr.cli.scene import Explanation, look
 from podcidr.core.errors import BadValue
-from podcidr.core.prefix import parse_address
+from podcidr.core.prefix import Family, Prefix, parse_address
 
+MAPPED = 0xFFFF
+"""What stands before an IPv4 address that is written as IPv6, ::ffff:10.64.0.2."""
 KINDS = ("pod", "node", "pool", "ip")
 
 
@@ -75,7 +78,18 @@ def _address(api: Api, text: str) -> Explanation:
         address = Address(*parse_address(text))
     except BadValue as error:
         raise click.BadParameter(f"{error}; for a block: podcidr show blocks {text}", param_hint="'NAME'") from error
-    return explain_address(look(api), address)
+    if address.family is Family.IPV6 and address.number >> 32 == MAPPED:
+        address = Address(Family.IPV4, address.number & 0xFFFFFFFF)
+    return explain_address(look(api), address, _services(api))
+
+
+def _services(api: Api) -> tuple[Prefix, ...]:
+    """Service CIDRs; none from a server older than 1.33, or where this account may not look."""
+    try:
+        found = api.get("/apis/networking.k8s.io/v1/servicecidrs")
+    except Refused:
+        return ()
+    return tuple(prefix for item in (found or {}).get("items") or () for prefix in service_prefixes(item))
 
 
 EXPLAINERS = {"pod": _pod, "node": _node, "pool": _pool, "ip": _address}

@@ -1,6 +1,6 @@
 """`explain ip`: whose it is, of which block, and what may become of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from podcidr.cli.cover import Cover
 from podcidr.cli.reading import Address
@@ -9,10 +9,11 @@ from podcidr.core.model import IDLE, Entry, Pool, unusable
 from podcidr.core.prefix import BITS, Prefix, address_text
 
 
-def explain_address(scene: Scene, address: Address) -> Explanation:
+def explain_address(scene: Scene, address: Address, services: Sequence[Prefix] = ()) -> Explanation:
     """Of one address of either family."""
     because = [*_pods(scene, address), *_nodes(scene, address)]
     holders = len(because)
+    because += [f"it lies in Service CIDR {cidr}: a Service may have it, no pod gets it" for cidr, _ in _around(services, address)]
     pools = list(_pools(scene, address))
     because += [_pool_line(cidr, pool) for cidr, pool in pools]
     because += [words for cidr, pool in pools if (words := _reserved(scene, pool, address))]
@@ -39,6 +40,10 @@ def _nodes(scene: Scene, address: Address) -> Iterator[str]:
 def _pools(scene: Scene, address: Address) -> Iterator[tuple[Prefix, Pool]]:
     pools = scene.snapshot.pools.values()
     yield from Cover((cidr, pool) for pool in pools for space in pool.spaces.values() for cidr in space.cidrs).around(address)
+
+
+def _around(prefixes: Iterable[Prefix], address: Address) -> Iterator[tuple[Prefix, bool]]:
+    return Cover((prefix, True) for prefix in prefixes).around(address)
 
 
 def _pool_line(cidr: Prefix, pool: Pool) -> str:

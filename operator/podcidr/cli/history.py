@@ -47,6 +47,8 @@ def history(name: str, limit: int, operator_namespace: str | None, output: str) 
     api = connect()
     records = read_records(api, operator_namespace or _namespace(api))
     found = [holding for holding in holdings(records) if chosen(name)(holding)]
+    if records and not found:
+        _expect_known(api, name)
     shown = found[-limit:]
     since = records[0].at if records else ""
     if output != "table":
@@ -63,6 +65,13 @@ def history(name: str, limit: int, operator_namespace: str | None, output: str) 
         out, f"The record reaches back to {since}." if since else "There is no record yet: no operator has written one.", style="dim"
     )
     return 0
+
+
+def _expect_known(api: Api, name: str) -> None:
+    """An address, or a node or pool that is there, may have no history; any other name is a slip of the pen."""
+    pool = f"/apis/{names.API_VERSION}/{names.PLURAL_IPPOOLS}/{name}"
+    if _prefix(name) is None and not api.get(f"/api/v1/nodes/{name}") and not api.get(pool):
+        raise click.UsageError(f"neither node nor pool is called {name}, and no line of the record names it; podcidr show lists them all")
 
 
 def _namespace(api: Api) -> str:

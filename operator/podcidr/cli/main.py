@@ -46,7 +46,8 @@ def cli(context: click.Context) -> int:
     In the cluster run `podcidr operator` and `podcidr agent`, each with its own --help.
 
     \b
-    Exit status: 0 ok, 1 violations found, 2 wrong usage, 3 API not reachable, 4 output not written (disk full).
+    Exit status: 0 ok, 1 violations found, 2 wrong usage, 3 API not reachable, or it refuses this account.
+    4 output not written (disk full).
     Ended from outside: 130 Ctrl-C or not confirmed, 143 SIGTERM, 141 whoever read the output has gone.
     """
     if context.invoked_subcommand is None:

@@ -50,7 +50,7 @@ def migrate(kind: str, source: str, target: str, wait_seconds: float, dry_run: b
     spec.disabled of OLD to false: blocks that drain are taken into use again, and nobody has lost an address.
 
     \b
-    Exit status: 0 drained (--dry-run: could begin), 1 refused or not drained yet, 2 wrong usage, 3 API not reachable.
+    Exit status: 0 drained (--dry-run: could begin), 1 refused or not drained yet, 2 wrong usage, 3 no API, or it refuses this account.
     Examples:
       podcidr migrate pool old --to new --dry-run
       podcidr migrate pool old --to new

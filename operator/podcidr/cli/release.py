@@ -51,7 +51,7 @@ def release(name: str, force: bool, dry_run: bool, yes: bool, output: str) -> in
     If the machine is only cut off and its pods live on, their addresses will be given to others: two pods then have one address.
 
     \b
-    Exit status: 0 done (or could be done: --dry-run), 1 refused, 2 wrong usage, 3 API not reachable.
+    Exit status: 0 done (or could be done: --dry-run), 1 refused, 2 wrong usage, 3 API not reachable, or it refuses this account.
     Examples:
       podcidr release --node n7 --dry-run
       podcidr release --node n7 --force

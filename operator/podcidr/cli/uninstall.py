@@ -54,7 +54,7 @@ def uninstall(dry_run: bool, yes: bool, output: str) -> int:  # noqa: FBT001, RU
     to remove those.
 
     \b
-    Exit status: 0 done (or could be done: --dry-run), 1 refused, 2 wrong usage, 3 API not reachable.
+    Exit status: 0 done (or could be done: --dry-run), 1 refused, 2 wrong usage, 3 API not reachable, or it refuses this account.
     Examples:
       podcidr uninstall --dry-run
       podcidr uninstall --yes

@@ -123,6 +123,8 @@ class Growth:
         if not pool.usable:
             return f"pool {pool.name} is invalid: see its condition Accepted"
         short = [str(other) for other in sorted(pool.spaces) if self._vacancy(pool, other).best(()) is None]
+        if reserved := [str(other) for other in sorted(pool.spaces) if not self._vacancy(pool, other).usable]:
+            return f"pool {pool.name}: all of its {' and '.join(reserved)} addresses are reserved: reserve less of it, or append a CIDR"
         return f"pool {pool.name}: no {' and no '.join(short)} block is free: append a CIDR to the pool"
 
     def _note_scarcity(self, pools: Iterable[Pool], draft: Draft, family: Family) -> None:

@@ -86,6 +86,12 @@ class Vacancy:
         self._low = [cidr.address for cidr in self._cidrs]  # below these nothing is free
         self._low_pairs = [cidr.address for cidr in self._cidrs]  # below these no pair is free
 
+    @property
+    def usable(self) -> bool:
+        """Whether the pool has an address for pods at all, given away or not. (Without an accepted CIDR that is not what is wrong.)"""
+        reserved = self.pool.reserved.get(self._family, Intervals())
+        return not self._cidrs or any(reserved.count_within(cidr) < cidr.size for cidr in self._cidrs)
+
     def best(self, routes: Collection[Prefix]) -> Prefix | None:
         """The free block that merges best with the node's routes (those of its family): fewest of them. None: nothing is free."""
         return self._merging(routes) or self._beside(routes) or self._first(pairs=True) or self._first(pairs=False)

@@ -113,6 +113,9 @@ def _accepted(view: PoolView) -> dict[str, Any]:
         others = names.REASON_BLOCKS_BARRED if owners else names.REASON_CIDR_DRAINING
         reason = names.REASON_SERVICE_CIDR if view.services else names.REASON_ADDRESSES_IN_USE if view.foreign else others
         return _condition(names.CONDITION_ACCEPTED, True, reason, "; ".join(warnings))
+    if reserved := [family for family, usage in view.usage.items() if not usage.capacity]:
+        message = f"all CIDRs are in use, but every {' and '.join(reserved)} address of them is reserved: reserve less, or append a CIDR"
+        return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ACCEPTED, message)
     message = "all CIDRs are in use until the pool, being deleted, is empty" if view.pool.deleting else "all CIDRs are in use"
     return _condition(names.CONDITION_ACCEPTED, True, names.REASON_ACCEPTED, message)
 

@@ -98,10 +98,15 @@ class FakeApi:
         return (self.current or self.looks[0]).get("namespaces", [])
 
     def get(self, path: str) -> Object | None:
-        """The Leases, or one Pod; None for all else."""
+        """The Leases, Service CIDRs, one Pod, Node or IPPool; None for all else."""
         look = self.current or self.looks[0]
         if "/leases" in path:
             return {"items": look.get("leases", [])}
+        if path.endswith("/servicecidrs"):
+            return {"items": look.get("servicecidrs", [])}
+        for kind in ("nodes", "ippools"):
+            if f"/{kind}/" in path:
+                return next((item for item in look.get(kind, []) if path.endswith(f"/{kind}/{item['metadata']['name']}")), None)
         return next((item for item in look.get("pods", []) if path.endswith(f"/pods/{item['metadata']['name']}")), None)
 
     def has_pods(self) -> bool:

@@ -97,3 +97,18 @@ def test_each_refusal_has_words_and_a_remedy(api: Api, answer: Answer, words: st
         api.custom("ippools")
     assert error.value.exit_code == 3
     assert isinstance(error.value, Refused) == (answer[0] == 403)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (401, r"does not accept these credentials \(401\): log in anew"),
+        (403, r"does not let this account read /api/v1/namespaces/a/pods/b \(403\): ask for the verbs get and list on it"),
+        (500, "answered 500 to GET /api/v1/namespaces/a/pods/b"),
+    ],
+)
+def test_one_object_refused_has_words_too(api: Api, code: int, words: str) -> None:
+    Handler.answers.append(status(code))
+    with pytest.raises(Unreachable, match=words) as error:
+        api.get("/api/v1/namespaces/a/pods/b?x=y")
+    assert isinstance(error.value, Refused) == (code != 500)

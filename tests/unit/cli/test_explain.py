@@ -283,6 +283,21 @@ def test_an_address(world: World, capsys: pytest.CaptureFixture[str], address: s
     assert any(line.startswith(because) for line in found["because"]) or not because
 
 
+def test_a_reserved_address_does_not_rest(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "once released" not in text(explained(capsys, "ip", "10.64.0.0"))
+    assert "once released" in text(explained(capsys, "ip", "10.64.0.20"))
+
+
+def test_an_address_written_as_ipv6(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explained(capsys, "ip", "::ffff:10.64.0.2") == explained(capsys, "ip", "10.64.0.2")
+
+
+def test_an_address_of_services(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world["servicecidrs"] = [{"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["172.31.0.0/16", "fd00:31::/112"]}}]
+    found = explained(capsys, "ip", "172.31.255.1")
+    assert found["because"] == ["it lies in Service CIDR 172.31.0.0/16: a Service may have it, no pod gets it"]
+
+
 def test_an_address_held_twice(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world["pods"].append(pod("c", "n2", "10.64.0.2"))
     assert explained(capsys, "ip", "10.64.0.2")["do"] == ["more than one holds it: podcidr check, then delete the younger pod"]

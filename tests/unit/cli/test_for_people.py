@@ -7,7 +7,7 @@ from podcidr.cli.main import main
 from podcidr.cli.mending import Mending, Step, print_mending
 from podcidr.cli.output import console
 from podcidr.cli.repair import Untouched
-from tests.unit.cli.objects import FakeApi, Object, lease, small_cluster
+from tests.unit.cli.objects import FakeApi, Object, lease, node, pool, small_cluster
 from tests.unit.cli.test_release import Recorder as ReleaseApi
 from tests.unit.cli.test_release import burned_down
 from tests.unit.cli.test_uninstall import Recorder as UninstallApi
@@ -50,6 +50,10 @@ def test_history(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert out_of(monkeypatch, capsys, api, "history", "n2").count("10.64.0.0/28") == 1
     assert "… and 1 older ones: --limit 2" in out_of(monkeypatch, capsys, api, "history", "default", "--limit", "1")
     assert "no line of the record names 10.64.1.0/28" in out_of(monkeypatch, capsys, api, "history", "10.64.1.0/28")
+    assert out_of(monkeypatch, capsys, api, "history", "nosuch", status=2) == ""
+    known = HistoryApi({"leases": [lease()], "nodes": [node("new")], "ippools": [pool("fresh")]})
+    for name in ("new", "fresh"):
+        assert f"no line of the record names {name}" in out_of(monkeypatch, capsys, known, "history", name)
     assert "There is no record yet" in out_of(monkeypatch, capsys, FakeApi({}), "history", "n1")
 
 

@@ -224,11 +224,17 @@ def test_pods_that_nothing_can_be_done_for_are_named_with_the_remedy() -> None:
     demand = tuple(Demand((name,), V4, pending=20) for name in ("tiny", "capped", "elsewhere", "gone"))
     pools = [build.pool("default", "10.9.0.0/24"), tiny, capped, elsewhere]
     listed = build.nodecidr("n1", [build.entry("10.0.0.0/28", tiny), build.entry("10.0.1.0/28", capped)])
+    whole = build.pool("whole", "10.0.3.0/28", "fd00::/122", allocation="Pinned", reserved=["10.0.3.0/28"])
+    unaccepted = build.pool("unaccepted", "10.0.4.0/24", allocation="Pinned", accepted=[])
+    demand = (*demand, Demand(("whole",), V4, pending=1), Demand(("unaccepted",), V4, pending=1))
+    pools += [whole, unaccepted]
     nodecidr = replace(listed, report=build.report(listed, {"10.0.0.0/28": 14}, demand=demand))
     unserved = {key.pools: why for key, why in plan(build.snapshot(pools, [build.node()], [nodecidr]), build.NOW).unserved.items()}
     assert unserved == {
         "tiny": "pool tiny: no ipv4 block is free: append a CIDR to the pool",
         "capped": "pool capped: the node holds as many blocks as maxBlocksPerNode 1 allows: raise it",
+        "whole": "pool whole: all of its ipv4 addresses are reserved: reserve less of it, or append a CIDR",
+        "unaccepted": "pool unaccepted: no ipv4 block is free: append a CIDR to the pool",
         "elsewhere": "pool elsewhere does not select the node: change its nodeSelector, or label the node",
         "gone": "pool gone does not exist: create it, or unpin the pods",
     }

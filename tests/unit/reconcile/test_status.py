@@ -50,6 +50,7 @@ def test_a_pool_without_an_accepted_cidr_says_nothing_of_free_blocks() -> None:
 def test_a_pool_reserved_as_a_whole_is_told_to_reserve_less() -> None:
     status = pool_status(view(usage=PoolUsage(blocks_total=1, blocks_reserved=1)), {}, "T")
     assert condition(status, "NearExhaustion")["message"].endswith("reserve less of it")
+    assert "every ipv4 address of them is reserved" in condition(status, "Accepted")["message"]
 
 
 def test_import_pending_names_at_most_five_nodes() -> None:
