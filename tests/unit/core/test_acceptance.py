@@ -137,3 +137,14 @@ def test_a_pool_is_no_rival_of_itself() -> None:
 def test_what_is_invalid_or_deleted_does_not_wait_for_nodes() -> None:
     for why in ({"deleting": True}, {"reserved": ["192.0.2.1"]}):
         assert not accepted(build.pool("a", "10.0.0.0/24", accepted=[], **why), import_pending=True).waiting["a"]
+
+
+def test_acceptance_changes_the_geometry_and_no_generation() -> None:
+    """It is a status, and yet moves space from one pool to another: the ledger has to be listed for it."""
+    pool = build.pool("p", "10.0.0.0/24")
+    waiting = replace(pool, accepted=frozenset())
+    assert pool.generation == waiting.generation
+    assert (
+        len({pool.geometry, waiting.geometry, replace(pool, generation=pool.generation + 1).geometry, replace(pool, uid="x").geometry}) == 4
+    )
+    assert replace(pool, priority=9).geometry == pool.geometry
