@@ -17,7 +17,7 @@ RARE = frozenset(
         "free-what-is-listed",
     }
 )
-"""They take a late message in a window of seconds, and more than 60 seeds: of these the unit tests, the twin and the model are the proof."""
+"""They take a late message in a window of seconds, more than 60 seeds: of these the unit tests, the twin and the model are the proof."""
 SIMULATED = tuple(
     Mutant(f"simulated:{name}", switch.__doc__ or "", "", "", "", (simulation(60, name),))
     for name, switch in SWITCHES.items()
