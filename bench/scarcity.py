@@ -31,7 +31,7 @@ NODES, BLOCKS, PEAK_PODS = 20, 16, 150
 BEGIN_SECONDS, HOURS = 40_000.0, 1.0
 TICK_SECONDS = 0.25  # a report takes about 0.2 s to the operator, a round 0.05 s: three ticks make the handshake of a drain
 BAR_BEYOND_QUARANTINE_SECONDS = 5.0
-WISH = ((), Family.IPV4)
+WISH = ()
 
 
 @dataclass
@@ -87,16 +87,16 @@ class Replay:
         agent = self.world.agents[change.node]
         number = self.numbers.setdefault(change.pod, len(self.numbers))
         if change.comes:
-            agent.pods[number] = (WISH, None)
+            agent.pods[number] = (WISH, ())
             self.waiting_since[change.pod] = self.world.now
             if change.seconds > 0:
                 self.bursts[change.node].arrive(change.seconds)
                 agent.burst = self.bursts[change.node].value
             return
-        _, address = agent.pods.pop(number)
+        _, addresses = agent.pods.pop(number)
         self.waiting_since.pop(change.pod, None)
-        if address and self.cooldown_seconds:
-            agent.cooling[address] = self.world.now + self.cooldown_seconds
+        if self.cooldown_seconds:
+            agent.cooling |= dict.fromkeys(addresses, self.world.now + self.cooldown_seconds)
 
     def _look(self) -> None:
         now, figures = self.world.now, self.figures
@@ -104,8 +104,8 @@ class Replay:
         busy: set[int] = set()
         for agent in self.world.agents.values():
             busy.update(address >> 4 << 4 for _, address in (*agent.in_use, *agent.cooling))
-            for number, (_, address) in agent.pods.items():
-                if address and number in held:
+            for number, (_, addresses) in agent.pods.items():
+                if addresses and number in held:
                     figures.waits.append(now - self.waiting_since.pop(held[number]))
         self.idle_since = {block: now if block.address in busy else self.idle_since[block] for block in self.blocks}
         claimed = {block.prefix for block in self.world.blocks.values()}

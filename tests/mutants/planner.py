@@ -62,6 +62,14 @@ PLANNER = (
         (law("twin.py"), law("traces.py")),
     ),
     Mutant(
+        "count-a-block-without-its-partner",
+        "a family's blocks are capacity though pods can't have an address of the pool's other family",
+        f"{CORE}/demand.py",
+        "        return min(self.addresses, self.used + self.cooling + sum(self.draft.room(pool) for pool in self.listed))",
+        "        return self.addresses",
+        (unit("core/test_growth.py"), law("twin.py"), law("laws.py::TestCluster")),
+    ),
+    Mutant(
         "forget-the-orphan",
         "space is free where a block's pool is gone",
         f"{CORE}/vacancy.py",
@@ -121,8 +129,8 @@ PLANNER = (
         "claim-while-held",
         "with a suspected ledger blocks are claimed",
         f"{CORE}/grow.py",
-        "for pool in () if self._snapshot.held else pools:",
-        "for pool in pools:",
+        "        if self._snapshot.held:",
+        "        if False:",
         (law("twin.py"), story(21)),
     ),
     Mutant(
@@ -188,8 +196,8 @@ PLANNER = (
         "shrink-below-the-window",
         "blocks go as soon as the present target is held",
         f"{CORE}/shrink.py",
-        "floor, min_blocks = max(snapshot.memory.highest.get(group.key, 0), group.target), group.min_blocks",
-        "floor, min_blocks = group.target, group.min_blocks",
+        "return group.need if is_scarce else max(snapshot.memory.highest.get(group.key, 0), group.target)",
+        "return group.need if is_scarce else group.target",
         (unit("core/test_shrink.py"), law("traces.py")),
     ),
 )

@@ -4,7 +4,6 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from podcidr.core.actions import Claim, Drain, Undrain
-from podcidr.core.prefix import Family
 from tests.property import build
 from tests.property.world import World
 
@@ -53,7 +52,7 @@ def test_no_pod_waits_for_what_its_node_had_within_the_window(world: World, trac
     for seconds, *counts in trace:
         world.now += seconds
         for name, count in zip(("n1", "n2"), counts, strict=True):
-            world.agents[name].want(((), Family.IPV4), count, world.now)
+            world.agents[name].want((), count, world.now)
             world.agents[name].assign(world.pools, world.now)  # by the plugin, on what is published
             had = max((much for at, of, much in past if of == name and world.now - at <= WINDOW_SECONDS), default=0)
             assert need(world, name) > had or not world.agents[name].pending, f"{name} had {had} and needs {need(world, name)}"
@@ -70,7 +69,7 @@ def test_demand_that_holds_still_never_grows_after_it_shrank(world: World, trace
     shrunk: set[str] = set()
     for seconds, *counts in trace:
         for name, count in zip(("n1", "n2"), counts, strict=True):
-            world.agents[name].want(((), Family.IPV4), count, world.now)
+            world.agents[name].want((), count, world.now)
         shrunk.clear()
         for turn in range(40):
             world.agents_report()

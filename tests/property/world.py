@@ -16,8 +16,8 @@ from podcidr.core.window import TargetWindow
 from podcidr.reconcile.edits import NodeEdit, edits
 
 Address = tuple[Family, int]
-Wish = tuple[tuple[str, ...], Family]
-"""What a pod asks for: the pools it names (none = automatic) and a family."""
+Wish = tuple[str, ...]
+"""What a pod asks for: the pools it names (none = automatic). It gets one address of every family of one of them, or none."""
 
 
 class Crash(Exception):
@@ -31,7 +31,7 @@ class Agent:
     name: str
     cooldown_seconds: float = 0.0
     view: NodeCIDR | None = None
-    pods: dict[int, tuple[Wish, Address | None]] = field(default_factory=dict)
+    pods: dict[int, tuple[Wish, tuple[Address, ...]]] = field(default_factory=dict)
     cooling: dict[Address, float] = field(default_factory=dict)
     burst: int = 0
     host_network_pods: int = 0
@@ -40,20 +40,20 @@ class Agent:
         """Pods come or go until so many ask for this; the youngest go first."""
         mine = [pod for pod, (asked, _) in self.pods.items() if asked == wish]
         for pod in mine[count:]:
-            _, address = self.pods.pop(pod)
-            if address and self.cooldown_seconds:
-                self.cooling[address] = now + self.cooldown_seconds
+            _, addresses = self.pods.pop(pod)
+            if self.cooldown_seconds:
+                self.cooling |= dict.fromkeys(addresses, now + self.cooldown_seconds)
         following = max(self.pods, default=0) + 1
         for pod in range(following, following + count - len(mine)):
-            self.pods[pod] = (wish, None)
+            self.pods[pod] = (wish, ())
 
     @property
     def in_use(self) -> list[Address]:
-        return [address for _, address in self.pods.values() if address]
+        return [address for _, addresses in self.pods.values() for address in addresses]
 
     @property
     def pending(self) -> int:
-        return sum(address is None for _, address in self.pods.values())
+        return sum(not addresses for _, addresses in self.pods.values())
 
     def assign(self, pools: dict[str, Pool], now: float) -> None:
         """The plugin: pods that wait take addresses of Active blocks of the view."""
@@ -61,25 +61,26 @@ class Agent:
         if self.view is None:
             return
         taken = {*self.in_use, *self.cooling}
-        for pod, (wish, address) in sorted(self.pods.items()):
-            if address is None and (found := next(self._free(wish, pools, taken), None)):
-                self.pods[pod] = (wish, found)
-                taken.add(found)
+        for pod, (wish, addresses) in sorted(self.pods.items()):
+            listed = [pools[name] for name in wish or self.view.pools if name in pools]
+            for pool in listed if not addresses else ():
+                found = [next(self._free(pool, family, taken), None) for family in sorted(pool.spaces)]
+                if None not in found:
+                    self.pods[pod] = (wish, tuple(address for address in found if address))
+                    taken.update(self.pods[pod][1])
+                    break
 
-    def _free(self, wish: Wish, pools: dict[str, Pool], taken: set[Address]) -> Iterator[Address]:
+    def _free(self, pool: Pool, family: Family, taken: set[Address]) -> Iterator[Address]:
         assert self.view
-        names, family = wish
-        for name in names or self.view.pools:
-            for entry in sorted(self.view.entries):
-                pool = pools.get(name)
-                if entry.draining or entry.pool != name or entry.prefix.family != family or pool is None:
-                    continue
-                barred = unusable(pool, entry.prefix)
-                for number in range(entry.prefix.address, entry.prefix.last + 1):
-                    if (family, number) not in taken and number not in barred:
-                        yield family, number
+        for entry in sorted(self.view.entries):
+            if entry.draining or entry.pool != pool.name or entry.prefix.family != family:
+                continue
+            barred = unusable(pool, entry.prefix)
+            for number in range(entry.prefix.address, entry.prefix.last + 1):
+                if (family, number) not in taken and number not in barred:
+                    yield family, number
 
-    def report(self, shapes: Iterable[Prefix], stamp: str) -> Report | None:
+    def report(self, shapes: Iterable[Prefix], pools: dict[str, Pool], stamp: str) -> Report | None:
         """What it counts, at the uid and epoch that it has seen. `shapes`: blocks by which it counts what it holds."""
         if self.view is None:
             return None
@@ -91,13 +92,18 @@ class Agent:
         for address in self.cooling:
             prefix = _block_around(address, known)
             blocks[prefix] = blocks.get(prefix, Usage())._replace(cooling=blocks.get(prefix, Usage()).cooling + 1)
-        return Report(self.view.uid, self.view.epoch, blocks, self._demand(), self.host_network_pods, stamp)
+        return Report(self.view.uid, self.view.epoch, blocks, self._demand(pools), self.host_network_pods, stamp)
 
-    def _demand(self) -> tuple[Demand, ...]:
+    def _demand(self, pools: dict[str, Pool]) -> tuple[Demand, ...]:
+        """Each list of pools in every family that one of them serves: a pod may need both."""
         assert self.view
-        wishes = sorted({wish for wish, _ in self.pods.values()})
-        counts = {wish: sum(asked == wish and address is None for asked, address in self.pods.values()) for wish in wishes}
-        return tuple(Demand(names or self.view.pools, family, counts[names, family], self.burst) for names, family in wishes)
+        found = []
+        for wish in sorted({wish for wish, _ in self.pods.values()}):
+            names = wish or self.view.pools
+            families = sorted({family for name in names if name in pools for family in pools[name].spaces})
+            waiting = sum(asked == wish and not addresses for asked, addresses in self.pods.values())
+            found += [Demand(names, family, waiting, self.burst) for family in families]
+        return tuple(found)
 
 
 def _block_around(address: Address, shapes: list[Prefix]) -> Prefix:
@@ -199,7 +205,7 @@ class World:
         agent = self.agents[name]
         agent.assign(self.pools, self.now)
         self._made += 1
-        report = agent.report({block.prefix for block in self.blocks.values() if block.node == name}, str(self._made))
+        report = agent.report({block.prefix for block in self.blocks.values() if block.node == name}, self.pools, str(self._made))
         nodecidr = self.nodecidrs.get(name)
         if nodecidr and report and report.uid == nodecidr.uid:
             self.nodecidrs[name] = replace(nodecidr, report=report)

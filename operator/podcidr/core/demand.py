@@ -5,6 +5,9 @@ With U in use + cooling (Active blocks), P pending:
     headroom = clamp(burst, minFreeAddresses, maxFreeAddresses)
     target   = max(U + P + headroom, ceil((U + P) / highUtilization)), headroom capped by what the node can still run
 
+Capacity is what pods can have: a pod takes an address of every family that its pool serves, or none. So the addresses of a
+family count only as far as the pools have room in their other families too.
+
 An absolute target from demand, never "add a batch": a late or repeated report then changes nothing.
 """
 
@@ -15,8 +18,8 @@ from .life import Draft
 from .model import AUTOMATIC, IDLE, Demand, Entry, Key, Node, Pool, Report, Snapshot
 from .prefix import Family
 
-CanGrow = Callable[[Draft, Pool, Family], bool]
-"""Whether the node could get one more block of the pool."""
+CanGrow = Callable[[Draft, Pool], bool]
+"""Whether the node could get more room of the pool."""
 
 
 @dataclass(slots=True)
@@ -25,13 +28,17 @@ class NodeClass:
 
     key: Key
     pools: tuple[Pool, ...]
+    draft: Draft
+    listed: tuple[Pool, ...]
+    """Pools that its pods may have addresses of, whatever families they serve."""
     max_pods: int | None = None
     """Pods that the node can run beside those on its own network."""
     used: int = 0
     cooling: int = 0
     pending: int = 0
     burst: int = 0
-    capacity: int = 0
+    addresses: int = 0
+    """Of its Active blocks, whether pods can have them or not."""
     keep: list[Entry] = field(default_factory=list)
     grew: bool = False
     instead: list[Pool] = field(default_factory=list)
@@ -41,6 +48,18 @@ class NodeClass:
     def need(self) -> int:
         """U + P: what is used, cools down, or is waited for."""
         return self.used + self.cooling + self.pending
+
+    @property
+    def paired(self) -> bool:
+        """Whether addresses of this family may be of no use without those of another."""
+        return any(len(pool.spaces) > 1 for pool in self.listed)
+
+    @property
+    def capacity(self) -> int:
+        """Addresses that pods have or can have: free ones count as far as the pools have room in all of their families."""
+        if not self.paired:
+            return self.addresses
+        return min(self.addresses, self.used + self.cooling + sum(self.draft.room(pool) for pool in self.listed))
 
     @property
     def min_blocks(self) -> int:
@@ -76,15 +95,16 @@ def classes(draft: Draft, snapshot: Snapshot, can_grow: CanGrow) -> list[NodeCla
         pools = tuple(pool for pool in draft.pools if family in pool.spaces)
         if pools:
             key = Key(draft.name, AUTOMATIC, family)
-            found[key] = NodeClass(key, pools, _max_pods(draft.node, report))
+            found[key] = NodeClass(key, pools, draft, draft.pools, _max_pods(draft.node, report))
     _add_pinned_floor(draft, snapshot, found, report)
     for entry in (*draft.keep, *draft.adopted):
+        add_free(draft, entry, snapshot.pools[entry.pool], report)
         add_entry(_class_of(entry, draft, snapshot, found, report), entry, snapshot.pools[entry.pool], report)
     for entry in draft.spare:
         _class_of(entry, draft, snapshot, found, report)  # growth takes it back, if its class is short
     for demand in report.demand if report else ():
         _add_demand(demand, draft, snapshot, found, report, can_grow)
-    return list(found.values())
+    return [found[key] for key in sorted(found)]
 
 
 def _max_pods(node: Node | None, report: Report | None) -> int | None:
@@ -99,7 +119,7 @@ def _add_pinned_floor(draft: Draft, snapshot: Snapshot, found: dict[Key, NodeCla
         if pool.pinned and pool.min_blocks and pool.usable and serves(pool, draft.node):
             for family in sorted(pool.spaces):
                 key = Key(draft.name, pool.name, family)
-                found[key] = NodeClass(key, (pool,), _max_pods(draft.node, report))
+                found[key] = NodeClass(key, (pool,), draft, (pool,), _max_pods(draft.node, report))
 
 
 def serves(pool: Pool, node: Node | None) -> bool:
@@ -111,15 +131,22 @@ def _class_of(entry: Entry, draft: Draft, snapshot: Snapshot, found: dict[Key, N
     pool = snapshot.pools[entry.pool]
     key = Key(draft.name, pool.name if pool.pinned else AUTOMATIC, entry.prefix.family)
     if key not in found:
-        found[key] = NodeClass(key, (pool,), _max_pods(draft.node, report))
+        found[key] = NodeClass(key, (pool,), draft, (pool,), _max_pods(draft.node, report))
     return found[key]
+
+
+def add_free(draft: Draft, entry: Entry, pool: Pool, report: Report | None) -> None:
+    """Count an Active block's free addresses in."""
+    usage = report.blocks.get(entry.prefix, IDLE) if report else IDLE
+    key = entry.pool, entry.prefix.family
+    draft.free[key] = draft.free.get(key, 0) + pool.addresses(entry.prefix) - usage.in_use - usage.cooling
 
 
 def add_entry(group: NodeClass, entry: Entry, pool: Pool, report: Report | None) -> None:
     """Count an Active block in."""
     usage = report.blocks.get(entry.prefix, IDLE) if report else IDLE
     group.keep.append(entry)
-    group.capacity += pool.addresses(entry.prefix)
+    group.addresses += pool.addresses(entry.prefix)
     group.used += usage.in_use
     group.cooling += usage.cooling
 
@@ -149,7 +176,7 @@ def _named_class(pool: Pool, draft: Draft, family: Family, found: dict[Key, Node
     """The class of a pool that pods name."""
     key = Key(draft.name, pool.name, family)
     if key not in found:
-        found[key] = group = NodeClass(key, (pool,), _max_pods(draft.node, report))
+        found[key] = group = NodeClass(key, (pool,), draft, (pool,), _max_pods(draft.node, report))
         for entry in (*draft.keep, *draft.adopted):  # none if the pool is pinned: its first block has made the class
             if entry.pool == pool.name and entry.prefix.family is family:
                 add_entry(group, entry, pool, report)
@@ -163,7 +190,7 @@ def _share_out(demand: Demand, groups: list[NodeClass], draft: Draft, can_grow: 
     """
     left = demand.pending
     for group in groups:
-        if len(groups) == 1 or can_grow(draft, group.pools[0], demand.family):
+        if len(groups) == 1 or can_grow(draft, group.pools[0]):
             chosen = group
             break
         served = max(0, min(left, group.capacity - group.need))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .actions import Action, Adopt, CreateNodeCIDR, DeleteNodeCIDR, Drain, Free, Leave, RaiseEpoch, SetPools
 from .model import IDLE, Block, Entry, Key, Node, NodeCIDR, Pool, Snapshot
-from .prefix import Prefix, block_name
+from .prefix import Family, Prefix, block_name
 
 DEFAULT_QUARANTINE_SECONDS = 300.0
 """For a block whose pool is gone."""
@@ -35,6 +35,8 @@ class Draft:
     leaving: dict[Prefix, str] = field(default_factory=dict)
     """Entries that may leave now, and why."""
     actions: list[Action] = field(default_factory=list)
+    free: dict[tuple[str, Family], int] = field(default_factory=dict)
+    """By pool and family: addresses of its Active blocks that are neither in use nor cooling."""
     unserved: dict[Key, str] = field(default_factory=dict)
     """Pods that wait and why no block can be had for them, with the remedy."""
     still: bool = False
@@ -45,6 +47,24 @@ class Draft:
         """All that it lists or adopts, Draining blocks too."""
         listed = self.nodecidr.entries if self.nodecidr else ()
         return [*listed, *(entry for entry in self.adopted if entry not in listed)]
+
+    def room(self, pool: Pool) -> int:
+        """Pods that the pool has addresses for: each takes one of every family that the pool serves, or none."""
+        return max(0, min(self.free.get((pool.name, family), 0) for family in pool.spaces))
+
+    def scarcest(self, pool: Pool) -> Family:
+        """The pool's family of which the node has fewest free addresses: it bounds the room."""
+        return min(sorted(pool.spaces), key=lambda family: self.free.get((pool.name, family), 0))
+
+    def needed(self, pool: Pool, family: Family) -> list[Family]:
+        """Families of which the node has no more free addresses than of this one: a block of it alone gives no room."""
+        free = {other: self.free.get((pool.name, other), 0) for other in sorted(pool.spaces)}
+        return [other for other, count in free.items() if count <= free[family]]
+
+    def unpaired(self, pool: Pool) -> bool:
+        """Whether it has Active blocks of the pool, but not of every family."""
+        held = [family for family in pool.spaces if (pool.name, family) in self.free]
+        return 0 < len(held) < len(pool.spaces)
 
 
 @dataclass(frozen=True, slots=True)

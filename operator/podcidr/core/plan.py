@@ -122,7 +122,7 @@ def _pools_of(node: Node | None, automatic: list[Pool]) -> tuple[Pool, ...]:
 
 
 def _grow(snapshot: Snapshot, drafts: dict[str, Draft]) -> tuple[list[NodeClass], Growth]:
-    growth = Growth(snapshot, drafts)
+    growth = Growth(snapshot)
     groups = [
         group
         for draft in drafts.values()

@@ -24,7 +24,7 @@ class Twin(Needs):
             self.classes += self.classes_of(has) if has.node and has.spec and not has.spec.deleting else []
         self.grow(lambda c: c.pending > 0 and self.capacity(c) < self.need(c), pending=True)
         self.grow(lambda c: self.capacity(c) < self.target(c) or len(c.entries) < self.floor(c), pending=False)
-        for c in self.classes:
+        for c in sorted(self.classes, key=lambda c: c.key):
             self.shrink(c)
         self.words += [("Leave", has.name, p) for has in self.all for p in has.leaving]
         self.free()
@@ -44,15 +44,20 @@ class Twin(Needs):
         taken |= {p for has in self.all for p in (*(has.node.addresses if has.node else ()), *(e.prefix for e in has.claimed))}
         return best(pool, family, [e.prefix for e in held], taken)
 
-    def block(self, has: Has, pool: Pool, family: Family) -> Prefix | None:
-        """Pods get an address of every family of the pool or none: a block of one is no use without the others."""
-        mine = {e.prefix.family for e in (*has.keep, *has.spare) if e.pool == pool.name}
-        reached = all(other in mine or self.best(pool, other) for other in pool.spaces if other is not family)
-        return self.best(pool, family, has.all) if reached and not self.s.held and not self.at_cap(has, pool, family) else None
+    def may_have(self, has: Has, pool: Pool, family: Family) -> bool:
+        if any(e.pool == pool.name and e.prefix.family is family for e in has.spare):
+            return True
+        return not self.s.held and not self.at_cap(has, pool, family) and self.best(pool, family) is not None
+
+    def needs(self, has: Has, pool: Pool, family: Family) -> list[Family]:
+        """Pods get an address of every family of the pool or none: a block of one is no use where another has as little or less."""
+        return [f for f in Family if f in pool.spaces and self.vacant(has, pool, f) <= self.vacant(has, pool, family)]
+
+    def least(self, has: Has, pool: Pool) -> Family:
+        return min(pool.spaces, key=lambda family: (self.vacant(has, pool, family), family))
 
     def can_grow(self, c: Class) -> bool:
-        pool, family = c.pools[0], c.key.family
-        return any(e.pool == pool.name and e.prefix.family is family for e in c.has.spare) or self.block(c.has, pool, family) is not None
+        return all(self.may_have(c.has, c.pools[0], family) for family in self.needs(c.has, c.pools[0], self.least(c.has, c.pools[0])))
 
     def grow(self, is_short: Callable[[Class], bool], *, pending: bool) -> None:
         """One block at a time, for the class that has the fewest addresses."""
@@ -63,20 +68,32 @@ class Twin(Needs):
                 waiting.remove(c)
 
     def take_one(self, c: Class, *, pending: bool) -> bool:
-        has, family = c.has, c.key.family
-        pools = [pool for pool in c.pools if pending or (pool.name, family) not in self.scarce]
-        spares = [e for e in has.spare if e.prefix.family is family and e.pool in [pool.name for pool in pools]]
+        has, wanted = c.has, self.need(c) if pending else self.target(c)
+        tries = [(pool, c.key.family) for pool in c.pools]
+        if self.capacity(c) < wanted <= self.addresses(c):  # whole pods can't have them: other families lack
+            tries = [(pool, self.least(has, pool)) for pool in (c.pools if c.key.pools else self.automatic(has))]
+        able = [
+            (pool, family)
+            for pool, family in tries
+            if all(self.may_have(has, pool, f) and (pending or (pool.name, f) not in self.scarce) for f in self.needs(has, pool, family))
+        ]
+        spares = [e for e in has.spare if (e.pool, e.prefix.family) in [(pool.name, family) for pool, family in able]]
         for e in sorted(spares, key=lambda e: (e.prefix in has.leaving, e.prefix))[:1]:
             has.spare.remove(e)
             has.leaving = [p for p in has.leaving if p != e.prefix]
             return self.give(has, e._replace(draining=False), "Undrain", self.s.pools[e.pool].generation)
-        for pool in pools:
-            if p := self.block(has, pool, family):
+        mine = {(e.pool, e.prefix.family) for e in (*has.keep, *has.adopted)}
+        if able and len(able[0][0].spaces) > 1 and able[0][0].name not in [name for name, _ in mine]:
+            halves = [(p, f) for p, f in able if (p.name, f) not in mine and p.name in [name for name, _ in mine]]
+            able = [*halves, *able]  # rather than begin with another pool it completes one
+        for pool, family in able:
+            if p := self.best(pool, family, has.all):
                 has.claimed.append(Entry(p, pool.name, pool.uid, pool.generation))
                 return self.give(has, has.claimed[-1], "Claim", pool.name, pool.uid, pool.generation)
-        for pool in [*pools, *c.instead] if pending and not self.s.held else []:
-            if pool.usable and not self.at_cap(has, pool, family) and not self.best(pool, family):
-                self.scarce.add((pool.name, family))
+        for pool, family in [*tries, *((pool, self.least(has, pool)) for pool in c.instead)] if pending and not self.s.held else []:
+            for f in self.needs(has, pool, family) if pool.usable else []:
+                if not self.may_have(has, pool, f) and not self.at_cap(has, pool, f):
+                    self.scarce.add((pool.name, f))
         return False
 
     def give(self, has: Has, e: Entry, kind: str, *more: object) -> bool:
@@ -104,14 +121,20 @@ class Twin(Needs):
         scarce = [] if c.pending else [name for name in names if (name, key.family) in self.scarce]
         if not scarce and self.now - memory.watching_since < scaling.stabilization_window_seconds:
             return
-        least, blocks = (self.need(c), 0) if scarce else (max(memory.highest.get(key, 0), self.target(c)), self.floor(c))
+        least = {o: self.need(o) if scarce else max(memory.highest.get(o.key, 0), self.target(o)) for o in self.classes}
+        blocks = 0 if scarce else self.floor(c)
         empty = [e for e in c.entries if not any(self.usage(has, e.prefix)) and (e.pool in scarce or not scarce)]
         for e in sorted(empty, key=lambda e: (names.index(e.pool) if e.pool in names else len(names), e.prefix), reverse=True):
             rest = [other for other in c.entries if other is not e]
             room = sum(addresses(self.s.pools[other.pool], other.prefix) for other in rest)
             idle = self.now - memory.needed_at.get(key, memory.watching_since)
             busy = self.need(c) * 100 > scaling.low_utilization_percent * room or (not rest and idle < scaling.last_block_delay_seconds)
-            if room < least or len(rest) < blocks or (busy and not scarce):
+            if room < least[c] or len(rest) < blocks or (busy and not scarce):
                 return
-            self.words.append(("Drain", has.name, e.prefix))
-            c.entries = rest
+            whole, kept = [o for o in self.classes if o.has is has and o.key.pools == key.pools], list(has.keep)
+            before, c.entries = [self.capacity(o) for o in whole], rest
+            has.keep = [other for other in has.keep if other is not e]
+            if any(self.capacity(o) < min(least[o], had) for o, had in zip(whole, before, strict=True)):
+                c.entries, has.keep = [*rest, e], kept  # blocks of another family would be of no use without it
+            else:
+                self.words.append(("Drain", has.name, e.prefix))

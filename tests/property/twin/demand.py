@@ -29,11 +29,25 @@ class Needs(Life):
     def usage(self, has: Has, p: Prefix) -> tuple[int, int]:
         return has.report.blocks.get(p, (0, 0)) if has.report else (0, 0)
 
-    def capacity(self, c: Class) -> int:
+    def addresses(self, c: Class) -> int:
         return sum(addresses(self.s.pools[e.pool], e.prefix) for e in c.entries)
 
+    def taken(self, c: Class) -> int:
+        return sum(sum(self.usage(c.has, e.prefix)) for e in c.entries)
+
+    def vacant(self, has: Has, pool: Pool, family: Family) -> int:
+        """Free addresses of the node's Active blocks of a pool and family."""
+        mine = [e.prefix for e in (*has.keep, *has.adopted) if e.pool == pool.name and e.prefix.family is family]
+        return sum(addresses(pool, p) - sum(self.usage(has, p)) for p in mine)
+
+    def capacity(self, c: Class) -> int:
+        """What is free counts as far as whole pods can have it: one address of every family that their pool serves."""
+        listed = c.pools if c.key.pools else self.automatic(c.has)
+        pods = sum(max(0, min(self.vacant(c.has, pool, family) for family in pool.spaces)) for pool in listed)
+        return min(self.addresses(c), self.taken(c) + pods)
+
     def need(self, c: Class) -> int:
-        return c.pending + sum(sum(self.usage(c.has, e.prefix)) for e in c.entries)
+        return c.pending + self.taken(c)
 
     def floor(self, c: Class) -> int:
         wanted = c.pools[0].scaling.min_blocks_per_node

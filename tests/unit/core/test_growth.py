@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from podcidr.core.model import Demand, Key, Pool
+from podcidr.core.model import Demand, Key, NodeCIDR, Pool
 from podcidr.core.plan import Plan, decided, plan, weigh
 from podcidr.core.prefix import Family
 from tests.property import build
@@ -50,7 +50,7 @@ def test_the_same_report_twice_grows_once() -> None:
     world = World(pools={"default": build.pool("default", "10.0.0.0/24")})
     agent = world.add_node("n1")
     world.settle()
-    agent.want(((), V4), 40, world.now)
+    agent.want((), 40, world.now)
     world.agents_report()
     assert len(world.round().actions) == 3
     assert world.round().actions == ()
@@ -369,3 +369,86 @@ def test_what_waits_for_the_automatic_pools_is_summed() -> None:
     pool = build.pool("default", "10.0.0.0/24")
     nodecidr = build.listing("n1", pool, {}, demand=(*waiting(3), *waiting(4)))
     assert list(plan(build.snapshot([pool], [build.node()], [nodecidr]), build.NOW).pending.values()) == [7]
+
+
+class TestPairs:
+    """A pod takes an address of every family that its pool serves, or none: a block without its partner serves nobody."""
+
+    default = build.pool("default", "10.0.0.0/24", "fd00:1::/112", gateway="None")
+    extra = build.pool("extra", "10.0.1.0/24", "fd00:2::/112", gateway="None", priority=-1)
+    both = ("default", "extra")
+
+    def planned(
+        self,
+        listed: list[tuple[str, Pool]],
+        pools: tuple[Pool, ...] = (default, extra),
+        *,
+        pending: int = 3,
+        others: tuple[NodeCIDR, ...] = (),
+        asked: tuple[str, ...] = both,
+        draining: tuple[str, ...] = (),
+        used: dict[str, int] | None = None,
+    ) -> Plan:
+        demand = tuple(Demand(asked, family, pending) for family in Family if pending)
+        bare = build.nodecidr("n1", [build.entry(text, pool, draining=text in draining) for text, pool in listed], pools=self.both)
+        nodecidr = replace(bare, report=build.report(bare, used or {}, demand=demand))
+        nodes = [build.node(name) for name in ("n1", *(other.name for other in others))]
+        return plan(build.snapshot(list(pools), nodes, [nodecidr, *others], watching_since=build.NOW), build.NOW)
+
+    def actions(self, *args: Any, **values: Any) -> list[tuple[str, ...]]:
+        return [action for action in build.short(self.planned(*args, **values)) if action[1] == "n1" and action[0] != "SetPools"]
+
+    def test_a_family_of_each_of_two_pools_is_paired_with_its_partner(self) -> None:
+        halves = [("10.0.0.0/28", self.default), ("fd00:2::/122", self.extra)]
+        assert self.actions(halves) == [("Claim", "n1", "fd00:1::/122")]
+        assert self.actions(halves, pending=0) == [("Claim", "n1", "fd00:1::/122")]
+
+    def test_its_reason_says_what_lacks(self) -> None:
+        planned = self.planned([("10.0.0.0/28", self.default), ("fd00:2::/122", self.extra)])
+        words = "the automatic pools: 0 in use, 0 cooling, 3 pending; target 11, capacity 0 of 15, for other families are short (ipv4)"
+        assert [action.reason for action in planned.actions] == [words]
+
+    def test_a_pair_is_completed_before_another_is_begun(self) -> None:
+        """Though the other pool has priority; a pool of one family is no pair, and keeps its place."""
+        half = [("fd00:2::/122", self.extra)]
+        assert self.actions(half) == [("Claim", "n1", "10.0.1.0/28")]
+        single = build.pool("default", "10.0.0.0/24", gateway="None")
+        assert self.actions(half, (single, self.extra)) == [("Claim", "n1", "10.0.0.0/28")]
+
+    def test_a_pool_of_which_a_family_is_exhausted_is_passed_over(self) -> None:
+        small = build.pool("default", "10.0.0.0/24", "fd00:1::/122", gateway="None")
+        other = build.listing("n2", small, {"10.0.0.16/28": 16, "fd00:1::/122": 64}, pools=self.both)
+        half = [("10.0.0.0/28", small)]
+        got = self.actions(half, (small, self.extra), others=(other,))
+        assert sorted(got) == [("Claim", "n1", "10.0.1.0/28"), ("Claim", "n1", "fd00:2::/122")]
+
+    def test_where_no_pair_can_be_had_the_family_that_lacks_is_scarce(self) -> None:
+        small = build.pool("default", "10.0.0.0/24", "fd00:1::/122", gateway="None")
+        idle = build.listing("n2", small, {"10.0.0.16/28": 0, "fd00:1::/122": 0}, pools=("default",))
+        planned = self.planned([("10.0.0.0/28", small)], (small,), others=(idle,), asked=("default", "extra"))
+        assert planned.scarce == {("default", Family.IPV6)}
+        assert ("Drain", "n2", "fd00:1::/122") in build.short(planned)
+        assert set(planned.unserved.values()) == {"pool default: no ipv6 block is free: append a CIDR to the pool"}
+
+    def test_a_draining_partner_comes_back_first(self) -> None:
+        listed = [("10.0.0.0/28", self.default), ("fd00:1::40/122", self.default)]
+        assert self.actions(listed, draining=("fd00:1::40/122",)) == [("Undrain", "n1", "fd00:1::40/122")]
+
+    def test_use_of_one_family_alone_leaves_no_room_in_the_pair(self) -> None:
+        """A block that drains took its partner's use with it: what is free counts, not how many addresses there are."""
+        listed = [("10.0.0.0/28", self.default), ("fd00:1::/122", self.default)]
+        assert self.actions(listed, used={"fd00:1::/122": 62}) == [("Claim", "n1", "fd00:1::40/122")]
+
+    def test_a_pool_of_one_family_that_has_room_needs_no_pair_beside_it(self) -> None:
+        """As before: the node has a block of each family, and its pods can all be served by the first pool."""
+        single = build.pool("default", "10.0.0.0/24", gateway="None")
+        listed = [("10.0.0.0/28", single), ("fd00:2::/122", self.extra)]
+        assert self.actions(listed, (single, self.extra)) == []
+
+    def test_pods_that_name_pools_go_to_the_first_that_can_have_a_pair(self) -> None:
+        """In every family to the same one, though the first still has blocks of the other family."""
+        small = build.pool("gold", "10.0.0.0/24", "fd00:1::/122", allocation="Pinned", gateway="None")
+        silver = build.pool("silver", "10.0.1.0/24", "fd00:2::/112", allocation="Pinned", gateway="None")
+        other = build.listing("n2", small, {"10.0.0.16/28": 16, "fd00:1::/122": 64}, pools=())
+        got = self.actions([("10.0.0.0/28", small)], (small, silver), others=(other,), asked=("gold", "silver"))
+        assert sorted(got) == [("Claim", "n1", "10.0.1.0/28"), ("Claim", "n1", "fd00:2::/122")]

@@ -8,7 +8,6 @@ import pytest
 from podcidr.core.actions import Adopt
 from podcidr.core.model import LAST_EPOCH, Block, NodeCIDR, Pool, Usage
 from podcidr.core.plan import plan
-from podcidr.core.prefix import Family
 from podcidr.core.selectors import LabelSelector
 from tests.property import build
 from tests.property.build import NOW
@@ -132,7 +131,7 @@ class TestNodeGone:
 
     def test_the_whole_story(self) -> None:
         world = World(pools={"default": build.pool("default", "10.0.0.0/24")})
-        world.add_node("n1").want(((), Family.IPV4), 40, world.now)
+        world.add_node("n1").want((), 40, world.now)
         world.settle()
         del world.nodes["n1"]
         seen: list[tuple[str, float]] = []
@@ -144,7 +143,7 @@ class TestNodeGone:
 
     def test_a_node_that_comes_back_has_its_blocks_back(self) -> None:
         world = World(pools={"default": build.pool("default", "10.0.0.0/24")})
-        world.add_node("n1").want(((), Family.IPV4), 40, world.now)
+        world.add_node("n1").want((), 40, world.now)
         world.settle()
         before = world.nodecidrs["n1"].entries
         world.nodes.pop("n1")
@@ -174,7 +173,7 @@ class TestAdopt:
     def test_a_nodecidr_deleted_by_hand_is_made_again_and_its_blocks_are_adopted(self) -> None:
         world = World(pools={"default": build.pool("default", "10.0.0.0/24")})
         agent = world.add_node("n1")
-        agent.want(((), Family.IPV4), 20, world.now)
+        agent.want((), 20, world.now)
         world.settle()
         held, before = set(agent.in_use), {entry.prefix for entry in world.nodecidrs["n1"].entries}
         del world.nodecidrs["n1"]
@@ -280,11 +279,11 @@ def test_a_block_from_first_to_last() -> None:
     agent = world.add_node("n1")
     agent.cooldown_seconds = 120
     world.settle()
-    agent.want(((), Family.IPV4), 12, world.now)
+    agent.want((), 12, world.now)
     seen: list[tuple[str, str, float]] = []
     for second in range(0, 900, 30):
         if second == 60:
-            agent.want(((), Family.IPV4), 0, world.now)
+            agent.want((), 0, world.now)
         world.agents_report()
         seen += [(kind, block, world.now - 10_000) for kind, _, block in build.short(world.round())]
         world.now += 30

@@ -101,12 +101,12 @@ class TestLastBlock:
         world = World(pools={"gold": self.pool})
         agent = world.add_node("n1")
         world.settle()
-        agent.want((("gold",), V4), 1, world.now)
+        agent.want(("gold",), 1, world.now)
         assert build.short(world_round := world.round()) == [], world_round
         world.agents_report()
         assert build.short(world.round()) == [("Claim", "n1", "10.0.0.0/28")]
         world.agents_report()
-        agent.want((("gold",), V4), 0, world.now)
+        agent.want(("gold",), 0, world.now)
         kinds = []
         for _ in range(80):
             world.now += 60
@@ -149,7 +149,7 @@ class TestScarcity:
         for name in "abc":
             world.add_node(name)
         world.settle()
-        world.agents["c"].want(((), V4), 50, world.now)
+        world.agents["c"].want((), 50, world.now)
         for _ in range(40):
             world.now += 30
             world.agents_report()
@@ -203,3 +203,37 @@ def test_pods_that_name_an_automatic_pool_hold_its_blocks_back() -> None:
 
 def test_memory_of_a_leader_that_has_just_begun_is_empty() -> None:
     assert Memory() == Memory(0.0, {}, {}, {}, {}, frozenset(), frozenset())
+
+
+class TestPairs:
+    """Blocks of two families belong together: what has no partner goes back, a partner that is needed stays."""
+
+    default = build.pool("default", "10.0.0.0/24", "fd00:1::/112", gateway="None")
+    extra = build.pool("extra", "10.0.1.0/24", "fd00:2::/112", gateway="None", priority=-1)
+
+    def actions(self, listed: list[tuple[str, Pool]], used: dict[str, int] | None = None, **memory: Any) -> list[tuple[str, ...]]:
+        bare = build.nodecidr("n1", [build.entry(text, pool) for text, pool in listed], pools=("default", "extra"))
+        nodecidr = replace(bare, report=build.report(bare, used or {}))
+        return build.actions([self.default, self.extra], [build.node()], [nodecidr], **memory)
+
+    def test_a_block_without_its_partner_goes_back(self) -> None:
+        pair = [("10.0.0.0/28", self.default), ("fd00:1::/122", self.default)]
+        assert self.actions([*pair, ("fd00:2::/122", self.extra)]) == [("Drain", "n1", "fd00:2::/122")]
+        assert self.actions([*pair, ("10.0.1.0/28", self.extra)]) == [("Drain", "n1", "10.0.1.0/28")]
+
+    def test_though_it_is_of_the_first_pool(self) -> None:
+        """The last pool's block would go first, but the node's only pair needs it."""
+        pair = [("10.0.1.0/28", self.extra), ("fd00:2::/122", self.extra)]
+        assert self.actions([*pair, ("fd00:1::/122", self.default)]) == [("Drain", "n1", "fd00:1::/122")]
+
+    def test_two_idle_pairs_become_one(self) -> None:
+        pairs = [
+            (text, pool) for net, pool in ((1, self.default), (2, self.extra)) for text in (f"10.0.{net - 1}.0/28", f"fd00:{net}::/122")
+        ]
+        assert self.actions(pairs) == [("Drain", "n1", "10.0.1.0/28"), ("Drain", "n1", "fd00:2::/122")]
+
+    def test_a_partner_whose_family_has_plenty_stays_while_the_other_family_remembers_more(self) -> None:
+        pairs = [
+            (text, pool) for net, pool in ((1, self.default), (2, self.extra)) for text in (f"10.0.{net - 1}.0/28", f"fd00:{net}::/122")
+        ]
+        assert self.actions(pairs, highest={Key("n1", AUTOMATIC, V4): 20}) == []

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from podcidr.core.demand import NodeClass
+from podcidr.core.life import Draft
 from podcidr.core.model import AUTOMATIC, Demand, Key
 from podcidr.core.plan import plan
 from podcidr.core.prefix import Family
@@ -16,7 +17,7 @@ KEY = Key("n1", AUTOMATIC, Family.IPV4)
 def target(scaling: dict[str, int] | None = None, *, pinned: bool = False, max_pods: int | None = None, **counts: Any) -> int:
     pool = build.pool("default", "10.0.0.0/16", scaling=scaling or {}, allocation="Pinned" if pinned else "Automatic")
     key = KEY._replace(pools="default") if pinned else KEY
-    return NodeClass(key, (pool,), max_pods, **counts).target
+    return NodeClass(key, (pool,), Draft("n1", None, None, (pool,)), (pool,), max_pods, **counts).target
 
 
 @pytest.mark.parametrize(
@@ -81,12 +82,13 @@ def test_headroom_and_ratios_are_those_of_the_first_pool_that_selects_the_node()
     assert targets == {Key("big", AUTOMATIC, Family.IPV4): 30, Key("small", AUTOMATIC, Family.IPV4): 3}
 
 
-def test_pending_counts_for_the_family_that_is_short() -> None:
+def test_each_family_grows_by_blocks_of_its_own_size() -> None:
     pool = build.pool("default", "10.0.0.0/16", "fd00::/112", gateway="None")
-    asked = (Demand(("default",), Family.IPV6, pending=60),)
+    asked = tuple(Demand(("default",), family, pending=60) for family in Family)
     nodecidr = build.listing("n1", pool, {"10.0.0.16/28": 3, "fd00::/122": 3}, demand=asked)
     snapshot = build.snapshot([pool], [build.node()], [nodecidr])
     planned = plan(snapshot, build.NOW)
-    assert planned.targets == {KEY: 11, Key("n1", AUTOMATIC, Family.IPV6): 71}
-    assert planned.pending == {Key("n1", AUTOMATIC, Family.IPV6): 60}
-    assert build.short(planned) == [("Claim", "n1", "fd00::40/122")]
+    assert planned.targets == {KEY: 71, Key("n1", AUTOMATIC, Family.IPV6): 71}
+    assert planned.pending == {KEY: 60, Key("n1", AUTOMATIC, Family.IPV6): 60}
+    claims = [("Claim", "n1", f"10.0.0.{low}/28") for low in (0, 32, 48, 64)]
+    assert sorted(build.short(planned)) == [*claims, ("Claim", "n1", "fd00::40/122")]
