@@ -111,7 +111,8 @@ class Rounds:
     async def _round(self) -> None:
         """One look at everything, one plan, carried out."""
         await self._prepare()
-        self._judge_ledger()  # of the nodes there were when we began: who joins once pools are accepted has nothing to tell
+        if not self.observed.nodes.items:
+            self._judge_ledger()  # a new cluster: who joins once its first pool is accepted has nothing to tell
         await self._keep_pools()
         snapshot = self._snapshot()
         started = self.clock.monotonic()
