@@ -47,6 +47,8 @@ class PoolSeen:
     pool: Pool
     rule: PoolRule
     cooldown_seconds: int
+    exhausted: bool = False
+    """The operator says that no block is free: what this node can spare, pods elsewhere may wait for."""
 
     @property
     def usable(self) -> bool:
@@ -123,7 +125,12 @@ def ippool(obj: Object) -> PoolSeen:
     )
     cidrs = tuple(str(cidr) for space in spaces.values() for cidr in space.cidrs)
     rule = PoolRule(pool.disabled, pool.deleting, selector, cidrs, invalid)
-    return PoolSeen(pool, rule, int(spec.get("addressCooldownSeconds", 120)))
+    return PoolSeen(pool, rule, int(spec.get("addressCooldownSeconds", 120)), _is_exhausted(obj))
+
+
+def _is_exhausted(obj: Object) -> bool:
+    conditions = obj.get("status", {}).get("conditions") or ()
+    return any(c["type"] == names.CONDITION_EXHAUSTED and c["status"] == names.STATUS_TRUE for c in conditions)
 
 
 def nodecidr(obj: Object) -> NodeCIDRSeen:

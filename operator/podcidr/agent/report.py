@@ -28,12 +28,16 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Of one list of pools: addresses used or asked for (`level`), ADDs that wait, addresses here, and how many exceed the target."""
+    """Of one list of pools: addresses used or asked for (`level`), ADDs that wait, addresses here, and how many exceed the target.
+
+    `idle`: addresses of empty blocks, where the pool has no free block for anybody else.
+    """
 
     level: int
     waiting: int
     room: int
     spare: int
+    idle: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +132,17 @@ def _need(
     """The planner's target against what is published: the agent tells at once what makes the operator grow, the rest in its time."""
     pools, family = key
     pending, burst = demand
-    blocks = [entry.prefix for entry in node.nodecidr.entries if entry.pool in pools and entry.prefix.family is family]
+    entries = [entry for entry in node.nodecidr.entries if entry.pool in pools and entry.prefix.family is family]
+    blocks = [entry.prefix for entry in entries]
     level = sum(sum(usage.get(block, (0, 0))) for block in blocks) + pending
     scaling = next(node.pools[name].pool.scaling for name in pools if name in node.pools)
     headroom = max(scaling.min_free_addresses, min(burst, scaling.max_free_addresses))
     target = max(level + headroom, -(-level * 100 // scaling.high_utilization_percent))
-    room = sum(node.published.room.get(block, 0) for block in blocks)
-    return Need(level, waiting, room, room - target)
+    room = node.published.room
+    total = sum(room.get(block, 0) for block in blocks)
+    full = {name for name in pools if name in node.pools and node.pools[name].exhausted}
+    idle = sum(room.get(entry.prefix, 0) for entry in entries if entry.pool in full and entry.prefix not in usage)
+    return Need(level, waiting, total, total - target, idle)
 
 
 def pools_of(pod: PodSeen, namespaces: Mapping[str, Resolution], automatic: Pools) -> Pools | None:

@@ -19,7 +19,7 @@ from podcidr.metrics import AgentMetrics
 
 LAZY_SECONDS = 30.0  # drift of counts, at most so often
 DRAINING_SECONDS = 50.0  # while a block is Draining the operator expects a report each minute
-EMPTIED_SECONDS = 2.0  # a block of which nothing is in use any more could go: pods elsewhere may wait for it
+EMPTIED_SECONDS = 2.0  # a block could go that was in use, or that fewer pods now need: pods elsewhere may wait for it
 HEADROOM_SECONDS = 1.0  # there is room for the pods at hand, but not for as many as may come at once
 SERVED_SECONDS = 0.25  # fewer wait: no one waits for that news, and a burst is many of them
 COALESCE_SECONDS = 0.02
@@ -46,7 +46,7 @@ def due_seconds(last: Report | None, new: Report, age_seconds: float, resync_sec
         periods.append(SERVED_SECONDS)
     if any(need.spare < 0 and need.level > (peak or {}).get(key, 0) for key, need in new.needs.items()):
         periods.append(HEADROOM_SECONDS)
-    if last.usage.keys() - new.usage.keys():
+    if last.usage.keys() - new.usage.keys() or _spares_more(last, new):
         periods.append(EMPTIED_SECONDS)
     if new.body() != last.body():
         periods.append(LAZY_SECONDS)
@@ -68,6 +68,12 @@ def _is_urgent(last: Report, new: Report, peak: Peak) -> bool:
         or bool((last.usage.keys() & new.draining) - new.busy)
         or any(holds != last.conditions[kind][0] for kind, (holds, _, _) in new.conditions.items())
     )
+
+
+def _spares_more(last: Report, new: Report) -> bool:
+    """Of an exhausted pool: fewer need its empty blocks here, so that one may go which was not to spare."""
+    before = {key: need.level for key, need in last.needs.items()}
+    return any(need.idle and before.get(key, 0) > max(need.level, need.room - need.idle) for key, need in new.needs.items())
 
 
 def _waiting(report: Report) -> dict[Any, int]:

@@ -8,12 +8,15 @@ from podcidr.agent.observed import NodeCIDRSeen, PodSeen, PoolSeen
 Object = dict[str, Any]
 
 
-def pool(name: str = "default", *, uid: str = "", generation: int = 1, deleting: bool = False, **spec: Any) -> PoolSeen:
+def pool(
+    name: str = "default", *, uid: str = "", generation: int = 1, deleting: bool = False, exhausted: str = "", **spec: Any
+) -> PoolSeen:
     spec = {"ipv4": {"cidrs": ["10.64.0.0/14"], "blockPrefixLength": 28}} | spec
     metadata: Object = {"name": name, "uid": uid or f"{name}-uid", "generation": generation}
     if deleting:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    return observed.ippool({"metadata": metadata, "spec": spec})
+    conditions = [{"type": "NearExhaustion", "status": "True"}, {"type": "Exhausted", "status": exhausted}] if exhausted else []
+    return observed.ippool({"metadata": metadata, "spec": spec} | ({"status": {"conditions": conditions}} if exhausted else {}))
 
 
 def block(cidr: str, pool: str = "default", *, state: str = "Active", generation: int = 1, uid: str = "") -> Object:

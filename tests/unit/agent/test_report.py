@@ -199,3 +199,13 @@ def test_need_of_a_pinned_list_is_of_its_own_blocks() -> None:
     needs = report(pod("a"), pools=pools, namespaces=pinned, observation=observe(record("10.64.3.1", pod="b"))).needs
     assert needs[("gold",), V4] == Need(level=1, waiting=0, room=0, spare=-9)
     assert needs[DEFAULT].level == 1
+
+
+def test_empty_blocks_of_an_exhausted_pool_are_idle() -> None:
+    """Not those in use, not those that go, and none where others still find blocks."""
+    seen = nodecidr(block("10.64.3.0/28"), block("10.64.4.0/28", "gold"))
+    assert report(seen=seen, pools=(pool(exhausted="True"),)).needs[DEFAULT].idle == 15
+    assert report(seen=seen, pools=(pool(exhausted="False"),)).needs[DEFAULT].idle == 0
+    assert report(seen=seen).needs[DEFAULT].idle == 0
+    used = observe(cooling={"10.64.3.2": 99})
+    assert report(seen=seen, pools=(pool(exhausted="True"),), observation=used).needs[DEFAULT].idle == 0

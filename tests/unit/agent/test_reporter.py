@@ -101,6 +101,23 @@ def test_an_active_block_that_emptied_waits_some_seconds() -> None:
     assert due_seconds(BASE, replace(BASE, usage={A: (3, 0)}, in_use=3), 0.0, RESYNC) == EMPTIED_SECONDS
 
 
+@pytest.mark.parametrize(
+    ("before", "level", "idle", "seconds"),
+    [
+        (29, 1, 28, EMPTIED_SECONDS),
+        (15, 14, 14, EMPTIED_SECONDS),  # 14 in the other block: one of the 15 needed the empty one
+        (14, 13, 14, LAZY_SECONDS),  # it was to spare before
+        (15, 15, 14, LAZY_SECONDS),
+        (14, 15, 14, LAZY_SECONDS),
+        (29, 1, 0, LAZY_SECONDS),  # nothing is empty, or others still find blocks
+    ],
+)
+def test_an_empty_block_that_fewer_need_is_told_where_others_find_none(before: int, level: int, idle: int, seconds: float) -> None:
+    last = replace(BASE, pending=before, needs={KEY: Need(before, 0, 28, 28 - before, idle), GOLD: Need(0, 0, 0, 0)})
+    new = replace(BASE, needs={KEY: Need(level, 0, 28, 28 - level, idle), GOLD: Need(0, 0, 0, 0)})
+    assert due_seconds(last, new, 0.0, RESYNC, {KEY: 99}) == seconds
+
+
 def test_while_draining_a_report_a_minute() -> None:
     draining = replace(BASE, draining=frozenset({B}))
     assert due_seconds(draining, draining, 0.0, RESYNC) == DRAINING_SECONDS < 60
