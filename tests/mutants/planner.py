@@ -196,8 +196,16 @@ PLANNER = (
         "shrink-below-the-window",
         "blocks go as soon as the present target is held",
         f"{CORE}/shrink.py",
-        "return group.need if is_scarce else max(snapshot.memory.highest.get(group.key, 0), group.target)",
-        "return group.need if is_scarce else group.target",
+        "return max(snapshot.memory.highest.get(group.key, 0), group.target)",
+        "return group.target",
         (unit("core/test_shrink.py"), law("traces.py")),
+    ),
+    Mutant(
+        "scarcity-passes-by-nodes-with-pending-pods",
+        "a node where one pod waits keeps all its empty blocks, while pods elsewhere find none",
+        f"{CORE}/shrink.py",
+        "if (pool.name, group.key.family) in scarce}:",
+        "if not group.pending and (pool.name, group.key.family) in scarce}:",
+        (unit("core/test_shrink.py"), law("laws.py::test_in_scarcity_nobody_keeps_what_he_does_not_need"), law("twin.py"), story(24)),
     ),
 )

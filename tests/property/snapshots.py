@@ -26,11 +26,12 @@ RESERVED = {
 
 
 class Snapshots:
-    """One snapshot by `make`. `wild`: how often something is odd."""
+    """One snapshot by `make`. `wild`: how often something is odd; `tight`: nothing is free, so whoever waits makes his pools scarce."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.wild = self.random.choice([0.0, 0.03, 0.2])
+        self.tight = self.random.random() < 0.3
         self.pools = [self.pool(name) for name in sorted(self.random.sample(sorted(CIDRS), self.random.randint(1, 3)))]
         self.every = [block for pool in self.pools for block in blocks_of(pool)]
 
@@ -49,7 +50,7 @@ class Snapshots:
         nodes = [self.node(name) for name in NODES if self.odd(True, False)]
         nodecidrs = [self.nodecidr(name, free) for name in NODES if self.odd(True, False)]
         blocks = [self.block(e.prefix, n.name, self.odd(False, True)) for n in nodecidrs for e in n.entries if self.odd(True, False)]
-        strays = free[: self.random.randint(0, 3)] + self.some(self.every, self.odd(0, 2))
+        strays = free[: None if self.tight else self.random.randint(0, 3)] + self.some(self.every, self.odd(0, 2))
         blocks += [self.block(block, self.one(*NODES), self.one(True, False)) for block in strays]
         outer = {"held": self.odd(None, "suspected"), "services": self.odd((), (parse_prefix("10.0.0.128/29"), parse_prefix("fd00::/125")))}
         return build.snapshot(self.pools, nodes, nodecidrs, blocks, **outer, **self.memory(blocks))
@@ -94,7 +95,9 @@ class Snapshots:
         return Entry(block, pool.name, self.odd(pool.uid, "old"), self.one(1, 2), self.one(False, False, True))
 
     def nodecidr(self, name: str, free: list[Prefix]) -> NodeCIDR:
-        taken = [free.pop() for _ in range(min(len(free), self.random.randint(0, 4)))] + self.some(self.every, self.odd(0, 2))
+        taken = [free.pop() for _ in range(min(len(free), self.random.randint(0, 8 if self.tight else 4)))] + self.some(
+            self.every, self.odd(0, 2)
+        )
         entries = tuple(self.entry(block) for block in sorted(set(taken)))
         automatic = tuple(pool.name for pool in sorted(self.pools, key=lambda pool: (-pool.priority, pool.name)) if not pool.pinned)
         report = self.report(f"{name}-uid", entries, automatic) if self.odd(True, False) else None
@@ -109,7 +112,8 @@ class Snapshots:
         lists = [automatic, *((name,) for name in names), tuple(self.random.sample(names, len(names))), ("none", *names)]
         wishes = [(wish, family) for wish in dict.fromkeys(lists) for family in Family]
         demand = (
-            Demand(wish, family, self.one(0, 0, 1, 3, 20), self.one(0, 0, 2, 10)) for wish, family in self.some(wishes, self.one(1, 3))
+            Demand(wish, family, self.one(0, 0, 1, 3, 20), self.one(0, 0, 2, 10))
+            for wish, family in self.some(wishes, 8 if self.tight else self.one(1, 3))
         )
         epoch = self.odd(5, self.one(4, 7))
         return Report(self.odd(uid, "old"), epoch, used, tuple(demand), self.one(0, 2))

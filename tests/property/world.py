@@ -33,6 +33,8 @@ class Agent:
     view: NodeCIDR | None = None
     pods: dict[int, tuple[Wish, tuple[Address, ...]]] = field(default_factory=dict)
     cooling: dict[Address, float] = field(default_factory=dict)
+    stuck: set[int] = field(default_factory=set)
+    """Pods that are bound here and whose ADD never runs: they wait, whatever there is."""
     burst: int = 0
     host_network_pods: int = 0
 
@@ -63,7 +65,7 @@ class Agent:
         taken = {*self.in_use, *self.cooling}
         for pod, (wish, addresses) in sorted(self.pods.items()):
             listed = [pools[name] for name in wish or self.view.pools if name in pools]
-            for pool in listed if not addresses else ():
+            for pool in listed if not (addresses or pod in self.stuck) else ():
                 found = [next(self._free(pool, family, taken), None) for family in sorted(pool.spaces)]
                 if None not in found:
                     self.pods[pod] = (wish, tuple(address for address in found if address))

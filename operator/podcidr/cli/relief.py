@@ -16,6 +16,7 @@ def relief(scene: Scene, pools: Iterable[str]) -> tuple[list[str], list[str]]:
     for name in pools:
         found = [*_resting(scene, name), *_draining(scene, name), *_given_back(scene, name)]
         helps += found or [f"nothing of pool {name} comes back by itself before pods that use it end"]
+        helps += _kept(scene, name)
         do.append(f"append a CIDR to pool {name}, or end pods that use it (podcidr show blocks; podcidr explain pool {name})")
     return helps, do
 
@@ -50,7 +51,22 @@ def _given_back(scene: Scene, pool: str) -> list[str]:
             if isinstance(action, Drain | Leave) and _pool_of(scene, action) == pool:
                 word = "drains" if isinstance(action, Drain) else "leaves"
                 lines.append(f"block {action.prefix} {word} on node {action.node} {when} ({action.reason})")
-    return lines[:SHOWN]
+    return lines[:SHOWN] + ([f"… and {len(lines) - SHOWN} more are given back"] if len(lines) > SHOWN else [])
+
+
+def _kept(scene: Scene, pool: str) -> list[str]:
+    """Empty blocks that do not come back: pods wait on their nodes too."""
+    going = {action.prefix for action in (*scene.now_actions, *scene.later_actions) if isinstance(action, Drain)}
+    lines = []
+    for nodecidr in scene.snapshot.nodecidrs.values():
+        report = nodecidr.current
+        pending = max((demand.pending for demand in report.demand if pool in demand.pools), default=0) if report else 0
+        active = [entry.prefix for entry in nodecidr.entries if entry.pool == pool and not entry.draining]
+        empty = [prefix for prefix in active if prefix not in going and not any(report.blocks.get(prefix, IDLE))] if report else []
+        if pending and empty:
+            blocks, pods = f"block {empty[0]}" if len(empty) == 1 else f"{len(empty)} blocks", "pod waits" if pending == 1 else "pods wait"
+            lines.append(f"node {nodecidr.name} keeps {blocks} of pool {pool}, empty: {pending} {pods} there too")
+    return lines[:SHOWN] + ([f"… and {len(lines) - SHOWN} more nodes keep some"] if len(lines) > SHOWN else [])
 
 
 def _pool_of(scene: Scene, action: Drain | Leave) -> str:

@@ -61,10 +61,10 @@ class Twin(Needs):
 
     def grow(self, is_short: Callable[[Class], bool], *, pending: bool) -> None:
         """One block at a time, for the class that has the fewest addresses."""
-        waiting = [c for c in self.classes if not c.has.adopts]
-        while waiting := [c for c in waiting if is_short(c)]:
+        waiting = [c for c in self.classes if not c.has.adopts and is_short(c)]
+        while waiting:
             c = min(waiting, key=lambda c: (self.capacity(c), c.key))
-            if not self.take_one(c, pending=pending):
+            if not (is_short(c) and self.take_one(c, pending=pending)):
                 waiting.remove(c)
 
     def take_one(self, c: Class, *, pending: bool) -> bool:
@@ -106,35 +106,38 @@ class Twin(Needs):
 
     def shrink(self, c: Class) -> None:
         has, key, scaling, memory = c.has, c.key, c.pools[0].scaling, self.s.memory
-        shared = any(o.named and o.pending and o.has is has and o.key.family is key.family for o in self.classes)
-        if (
-            c.grew
-            or c.named
-            or has.adopts
-            or (shared and not key.pools)
-            or not has.report
-            or not has.spec
-            or has.report.epoch != has.spec.epoch
-        ):
+        if c.grew or c.named or has.adopts or not has.report or not has.spec or has.report.epoch != has.spec.epoch:
             return
+        guests = [o for o in self.classes if o.named and o.pending and o.has is has and not key.pools]
+        whole = [o for o in self.classes if o.has is has and o.key.pools == key.pools]
         names = [pool.name for pool in c.pools]
-        scarce = [] if c.pending else [name for name in names if (name, key.family) in self.scarce]
-        if not scarce and self.now - memory.watching_since < scaling.stabilization_window_seconds:
+        scarce = [name for name in names if (name, key.family) in self.scarce]
+        watched = self.now - memory.watching_since >= scaling.stabilization_window_seconds
+        if not scarce and (not watched or any(o.key.family is key.family for o in guests)):
             return
-        least = {o: self.need(o) if scarce else max(memory.highest.get(o.key, 0), self.target(o)) for o in self.classes}
-        blocks = 0 if scarce else self.floor(c)
+        least = {o: max(memory.highest.get(o.key, 0), self.target(o)) for o in whole}
+        if scarce:  # guests that find room count in the class whose blocks they use
+            least = {o: self.need(o) + sum(self.seated(g) for g in guests if g.key.family is o.key.family) for o in whole}
+            least |= {o: self.need(o) for o in guests}
         empty = [e for e in c.entries if not any(self.usage(has, e.prefix)) and (e.pool in scarce or not scarce)]
         for e in sorted(empty, key=lambda e: (names.index(e.pool) if e.pool in names else len(names), e.prefix), reverse=True):
             rest = [other for other in c.entries if other is not e]
             room = sum(addresses(self.s.pools[other.pool], other.prefix) for other in rest)
             idle = self.now - memory.needed_at.get(key, memory.watching_since)
             busy = self.need(c) * 100 > scaling.low_utilization_percent * room or (not rest and idle < scaling.last_block_delay_seconds)
-            if room < least[c] or len(rest) < blocks or (busy and not scarce):
+            if not scarce and (room < least[c] or len(rest) < self.floor(c) or busy):
                 return
-            whole, kept = [o for o in self.classes if o.has is has and o.key.pools == key.pools], list(has.keep)
-            before, c.entries = [self.capacity(o) for o in whole], rest
-            has.keep = [other for other in has.keep if other is not e]
-            if any(self.capacity(o) < min(least[o], had) for o, had in zip(whole, before, strict=True)):
-                c.entries, has.keep = [*rest, e], kept  # blocks of another family would be of no use without it
+            before, entries, kept = [self.capacity(o) for o in least], [o.entries for o in least], has.keep
+            has.keep = [other for other in kept if other is not e]
+            for o in least:
+                o.entries = [other for other in o.entries if other is not e]
+            if room < least[c] or any(self.capacity(o) < min(least[o], had) for o, had in zip(least, before, strict=True)):
+                has.keep = kept  # it is needed, or blocks of another family would be of no use without it
+                for o, had_entries in zip(least, entries, strict=True):
+                    o.entries = had_entries
             else:
                 self.words.append(("Drain", has.name, e.prefix))
+
+    def seated(self, c: Class) -> int:
+        """Of the pods that wait: how many find an address on the node as it is."""
+        return max(0, min(c.pending, self.capacity(c) - self.taken(c)))

@@ -152,6 +152,41 @@ def test_an_exhausted_pool_says_when_and_whence(world: World, capsys: pytest.Cap
     assert found["do"][0].startswith("append a CIDR to pool default")
 
 
+@pytest.mark.parametrize(
+    ("free", "stuck", "told"),
+    [
+        (
+            3,
+            1,
+            [
+                "block 10.64.0.48/28 drains on node n2 now (scarcity",
+                "block 10.64.0.32/28 drains",
+                "node n2 keeps block 10.64.0.16/28 of pool default, empty: 1 pod waits there too",
+            ],
+        ),
+        (3, 17, ["block 10.64.0.48/28 drains", "node n2 keeps 2 blocks of pool default, empty: 17 pods wait there too"]),
+        (1, 1, ["nothing of pool default comes back", "node n2 keeps block 10.64.0.16/28"]),
+        (3, 0, ["block 10.64.0.48/28 drains", "block 10.64.0.32/28 drains", "block 10.64.0.16/28 drains"]),
+        (4, 0, ["block 10.64.0.64/28 drains", "block 10.64.0.48/28 drains", "block 10.64.0.32/28 drains", "… and 1 more are given back"]),
+    ],
+)
+def test_what_other_nodes_give_and_what_they_keep(
+    world: World, capsys: pytest.CaptureFixture[str], free: int, stuck: int, told: list[str]
+) -> None:
+    """Pods that wait beside a pod whose ADD never runs: its node gives back all but what it needs."""
+    fill(world, "n1", 1)
+    cidrs = [f"10.64.0.{16 * (1 + index)}/28" for index in range(free)]
+    world["ippools"] = [pool("default", *(["10.64.0.0/28", *cidrs]))]
+    idle = nodecidr("n2", dict.fromkeys(cidrs, 0), pending=stuck)
+    idle["status"]["demand"] = [{"pools": ["default"], "family": "ipv4", "pending": stuck, "burst": 0}]
+    world["nodecidrs"].append(idle)
+    world["ipblocks"] += [block(cidr, "n2") for cidr in cidrs]
+    world["pods"].append(waiting())
+    found = explained(capsys, "pod", "default/w")["next"][:-1]
+    assert len(found) == len(told)
+    assert all(line.startswith(words) for line, words in zip(found, told, strict=True)), found
+
+
 def test_pools_are_tried_in_order_and_each_refusal_is_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     fill(world, "n1", 1)
     world["ippools"] += [

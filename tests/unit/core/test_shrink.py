@@ -137,6 +137,57 @@ class TestScarcity:
     def test_without_a_pod_that_waits_they_keep_them(self) -> None:
         assert self.planned(waits=0, watching_since=NOW) == []
 
+    @pytest.mark.parametrize(("pending", "kept"), [(1, 1), (15, 1), (17, 2), (31, 2), (33, 3), (99, 3)])
+    def test_pods_that_wait_here_hold_back_what_they_need_and_no_more(self, pending: int, kept: int) -> None:
+        """A pod whose ADD never comes waits for ever: it is one address, not a reason to keep all that the window saw."""
+        used = {f"10.0.0.{low}/28": 0 for low in (0, 16, 32)}
+        stuck = build.listing("a", self.pool, used, demand=(Demand(("default",), V4, pending=pending),))
+        asks = build.listing("c", self.pool, {"10.0.0.48/28": 16}, demand=(Demand(("default",), V4, pending=1),))
+        snapshot = build.snapshot([self.pool], [self.nodes[0], self.nodes[2]], [stuck, asks], highest={Key("a", AUTOMATIC, V4): 41})
+        assert build.short(plan(snapshot, NOW)) == [("Drain", "a", f"10.0.0.{low}/28") for low in (32, 16)[: 3 - kept]]
+
+    def test_a_large_block_that_is_needed_hides_no_small_one(self) -> None:
+        pool = build.pool("default", "10.0.0.0/26", gateway="None", reserved=["10.0.0.0-10.0.0.9"])
+        idle = build.listing(
+            "a", pool, {"10.0.0.0/28": 0, "10.0.0.16/28": 0, "10.0.0.32/28": 2}, demand=(Demand(("default",), V4, pending=30),)
+        )
+        asks = build.listing("c", pool, {"10.0.0.48/28": 16}, demand=(Demand(("default",), V4, pending=1),))
+        assert build.actions([pool], [self.nodes[0], self.nodes[2]], [idle, asks]) == [("Drain", "a", "10.0.0.0/28")]
+
+    @pytest.mark.parametrize(
+        ("named", "unnamed", "given"),
+        [
+            (0, 0, ["10.1.0.0/28", "10.0.0.16/28", "10.0.0.0/28"]),
+            (1, 0, ["10.1.0.0/28", "10.0.0.16/28"]),
+            (17, 0, ["10.1.0.0/28"]),
+            (1, 15, ["10.1.0.0/28", "10.0.0.0/28"]),  # 29 to spare: 14, and then the smaller of the two
+            (0, 15, ["10.1.0.0/28", "10.0.0.16/28"]),
+            (99, 0, ["10.1.0.0/28"]),  # of no use to pods that name the other pool
+            (99, 1, []),
+        ],
+    )
+    def test_pods_that_name_an_automatic_pool_hold_its_blocks_back(self, named: int, unnamed: int, given: list[str]) -> None:
+        """And those only; what the others need, they need in any pool."""
+        assert self.given(named, unnamed, "default", "other") == given
+
+    def test_room_in_another_pool_is_none_for_pods_that_name_one(self) -> None:
+        assert self.given(1, 0, "default") == ["10.0.0.16/28"]
+        assert self.given(0, 1, "default") == ["10.0.0.16/28", "10.0.0.0/28"]
+
+    def given(self, named: int, unnamed: int, *short: str) -> list[str]:
+        """What a gives while c waits for these pools. It has 15 and 16 addresses of the one, 14 of the other; `named` name the first."""
+        other = build.pool("other", "10.1.0.0/28", priority=-1, gateway="None")
+        pools, more = ("default", "other"), build.entry("10.1.0.0/28", other)
+        demand = (Demand(("default",), V4, pending=named), Demand(pools, V4, pending=unnamed))
+        holds = build.listing("a", self.pool, {"10.0.0.0/28": 0, "10.0.0.16/28": 0}, pools=pools, demand=demand)
+        holds = replace(holds, entries=(*holds.entries, more))
+        holds = replace(holds, report=build.report(holds, demand=demand))
+        wants = tuple(Demand((name,), V4, pending=1) for name in short)
+        asks = build.listing("c", self.pool, {"10.0.0.32/28": 16, "10.0.0.48/28": 16}, pools=pools, demand=wants)
+        got = build.actions([self.pool, other], [self.nodes[0], self.nodes[2]], [holds, asks], watching_since=NOW)
+        assert all(action[:2] == ("Drain", "a") for action in got), got
+        return [block for _, _, block in got]
+
     def test_no_first_block_for_idle_nodes_and_no_headroom(self) -> None:
         idle = build.listing("a", self.pool, {"10.0.0.0/28": 1, "10.0.0.32/28": 0}, draining=("10.0.0.32/28",))
         asks = build.listing("c", self.pool, {"10.0.0.48/28": 16, "10.0.0.16/28": 16}, demand=(Demand(("default",), V4, pending=1),))
