@@ -12,8 +12,8 @@
  *   NO_LIST_AGAIN  a block enters although the pools are not what they were when the ledger was listed, without another list
  *   GENERATION     then only their generations are compared, not whether the CIDR is accepted
  *   LIST_FIRST     the ledger is listed before the pools that it is listed for
- *   ANY_VERSION    a pool's status is written without its resourceVersion, and not read back
  * LAZY lets a round not see that it has to list: what enters must be safe all the same, and errors are found sooner.
+ * Not needed for safety, and shown not to be: ANY_VERSION, a pool's status is written without its resourceVersion, and not read back.
  * WITNESS asserts that the space never changes hands; it must fail.
  */
 #ifndef OLD
@@ -159,9 +159,6 @@ end:
   :: atomic { rounds > 0 -> rounds--; watch() };
      prepare();
      keep();
-#ifndef LATE_EVENT
-     prepare();                        /* for what came meanwhile */
-#endif
      atomic {
        v[1] = false;
        if :: k_pool[me] = 0 :: k_pool[me] = 1 fi;
