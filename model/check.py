@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 LEVELS = ("smoke", "quick", "full")
 MEMORY_MIB = 7500
-DEPTH = 12_000_000  # steps of one path: the models go round and round, so their paths are long
+DEPTH = 20_000_000  # steps of one path: the models go round and round, so their paths are long
 SHORT_DEPTH = 20_000  # a search that is cut off here proves nothing, but finds an error quickly
 
 
@@ -68,6 +68,7 @@ RUNS = [
     *without("block", "NO_EPOCH_TEST", "NO_RAISE", "ANY_REPORT", "FREE_ANY", "COUNT_FIRST", world="PROMPT", level="smoke"),
     Run("geometry", "LAZY NEW=1 MOVES=2", level="smoke"),
     *without("geometry", "WITNESS", "NO_READ", "NO_LIST_AGAIN", "LIST_FIRST", level="smoke", search=BACKWARDS),
+    Run("block", search=DENSE),
     Run("block", "PROMPT AGAIN"),
     *without("block", "WITNESS", "NO_UID_TEST", "NO_TOUCH", "NO_ADOPT", "REPORT_ANY_UID", "NO_FENCE", world="PROMPT AGAIN"),
     Run("block", "PROMPT LOST"),
@@ -84,7 +85,6 @@ RUNS = [
     Run("block", "PROMPT TWO_AGENTS", level="full", search=DENSE),
     Run("geometry", level="full", search=DENSE),
     Run("geometry", "ANY_VERSION", level="full", search=DENSE),
-    Run("block", level="full", search=DENSE, limit_seconds=3600),
 ]
 
 
