@@ -142,6 +142,16 @@ AGENT_MUTANTS = (
         (unit("agent/test_statedir.py"),),
     ),
     Mutant(
+        "trust-a-lock-of-a-lost-directory",
+        "the next agent begins beside the one that holds the directory made again",
+        f"{AGENT}/statedir.py",
+        """    if not state.is_ours():
+        raise""",
+        """    if False:
+        raise""",
+        (unit("agent/test_statedir.py"),),
+    ),
+    Mutant(
         "rebuild-nothing",
         "after a loss of the state dir nobody holds anything",
         f"{AGENT}/rebuild.py",

@@ -136,14 +136,21 @@ async def _ambush(world: World, rng: random.Random, replica: Replica, strike: Ca
     """Lie in wait for one of its next writes; whether it came within two minutes."""
     if replica.in_ambush:
         return False
-    replica.lie_in_wait(rng.randrange(1, 6), strike)
+    struck = False
+
+    def spring(process: Process) -> None:
+        nonlocal struck
+        struck = True
+        strike(process)
+
+    replica.lie_in_wait(rng.randrange(1, 6), spring)
     for round_number in range(60):
         if round_number % 10 == 0:
             _disturb(world, rng)
         await asyncio.sleep(2.0)
-        if not replica.in_ambush:
+        if struck:
             return True
-    replica.give_up()
+    replica.give_up(spring)
     return False
 
 

@@ -126,9 +126,10 @@ class Replica:
         """Strike when it sends its so manyth write of a list or of the ledger from now."""
         self._writes_left, self._strike = writes, strike
 
-    def give_up(self) -> None:
-        """It did not come."""
-        self._strike = None
+    def give_up(self, strike: Callable[[Process], None]) -> None:
+        """It did not come. (Another ambush than ours goes on.)"""
+        if self._strike is strike:
+            self._strike = None
 
     def _spring(self, process: Process, method: str, path: str) -> None:
         if self._strike is not None and method != "GET" and ("/nodecidrs" in path or "/ipblocks" in path):

@@ -30,7 +30,7 @@ class Published:
 class Need:
     """Of one list of pools: addresses used or asked for (`level`), ADDs that wait, addresses here, and how many exceed the target.
 
-    `idle`: addresses of empty blocks, where the pool has no free block for anybody else.
+    `idle`: addresses of empty blocks, where the pool has no free block for anybody else. `short`: pods for which there is no address.
     """
 
     level: int
@@ -38,6 +38,7 @@ class Need:
     room: int
     spare: int
     idle: int = 0
+    short: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def count(node: Node) -> Report:
     marked, bound = _waiting(node)
     waiting, usage, room = marked + bound, _usage(node), node.published.room
     demand = _demand(node, waiting)
+    needs = {key: _need(key, node, usage, demand[key], marked.count(key[0])) for key in demand}
     return Report(
         uid=node.published.standing.uid,
         epoch=node.published.standing.epoch,
@@ -109,11 +111,14 @@ def count(node: Node) -> Report:
         pending=len(waiting),
         host_network_pods=sum(1 for pod in node.pods if pod.host_network and pod.live),
         demand=demand,
-        conditions=_conditions(node),
+        conditions={
+            names.CONDITION_READY: _ready(node),
+            names.CONDITION_WAITING_FOR_ADDRESSES: _waits(node, needs, len(waiting)),
+        },
         listed=frozenset(entry.prefix for entry in node.nodecidr.entries),
         draining=node.nodecidr.draining,
         free={family: _free(family, room, usage) for family in Family},
-        needs={key: _need(key, node, usage, demand[key], marked.count(key[0])) for key in demand},
+        needs=needs,
     )
 
 
@@ -142,7 +147,8 @@ def _need(
     total = sum(room.get(block, 0) for block in blocks)
     full = {name for name in pools if name in node.pools and node.pools[name].exhausted}
     idle = sum(room.get(entry.prefix, 0) for entry in entries if entry.pool in full and entry.prefix not in usage)
-    return Need(level, waiting, total, total - target, idle)
+    free = _free(family, {block: room[block] for block in blocks if block in room}, usage)
+    return Need(level, waiting, total, total - target, idle, max(0, pending - free))
 
 
 def pools_of(pod: PodSeen, namespaces: Mapping[str, Resolution], automatic: Pools) -> Pools | None:
@@ -244,9 +250,9 @@ def _demand(node: Node, waiting: list[Pools]) -> dict[tuple[Pools, Family], tupl
     }
 
 
-def _conditions(node: Node) -> dict[str, tuple[bool, str, str]]:
-    """Type → (holds, reason, message)."""
-    published, marks = node.published, len(node.observation.marks)
+def _ready(node: Node) -> tuple[bool, str, str]:
+    """Holds, reason, message."""
+    published = node.published
     if node.trouble:
         ready = False, names.REASON_STATE_DIR_NOT_WRITTEN, node.trouble
     elif published.room:
@@ -263,9 +269,11 @@ def _conditions(node: Node) -> dict[str, tuple[bool, str, str]]:
             ready[1],
             f"{ready[2]}; damaged, and in use: {min(damaged)}" + (f" and {len(damaged) - 1} more" * (len(damaged) > 1)),
         )
-    waiting = (
-        (True, names.REASON_PODS_PENDING, f"{marks} pods wait for an address")
-        if marks
-        else (False, names.REASON_NONE_PENDING, "no pod waits for an address")
-    )
-    return {names.CONDITION_READY: ready, names.CONDITION_WAITING_FOR_ADDRESSES: waiting}
+    return ready
+
+
+def _waits(node: Node, needs: Mapping[tuple[Pools, Family], Need], pending: int) -> tuple[bool, str, str]:
+    """A pod whose runtime pauses between two ADDs waits on: else the condition would turn, and be written, at every try."""
+    if node.observation.marks or any(need.short for need in needs.values()):
+        return True, names.REASON_PODS_PENDING, f"{pending} pods wait for an address"
+    return False, names.REASON_NONE_PENDING, "no pod waits for an address"

@@ -27,7 +27,8 @@ RATE_PER_SECOND = 5.0  # of one node under churn, once the first few are out
 RATE_BURST = 10
 _BACKOFF_SECONDS = 10.0
 
-Peak = Mapping[tuple[Pools, Family], int]
+Key = tuple[Pools, Family]
+Peak = Mapping[Key, int]
 
 log = structlog.get_logger("podcidr.agent.report")
 
@@ -42,7 +43,7 @@ def due_seconds(last: Report | None, new: Report, age_seconds: float, resync_sec
     periods = [resync_seconds]
     if new.draining:
         periods.append(DRAINING_SECONDS)
-    if _waiting(new) != _waiting(last):
+    if any(_waiting(last, key) != _waiting(new, key) and _pending(last, key) != _pending(new, key) for key in _keys(last, new)):
         periods.append(SERVED_SECONDS)
     if any(need.spare < 0 and need.level > (peak or {}).get(key, 0) for key, need in new.needs.items()):
         periods.append(HEADROOM_SECONDS)
@@ -59,11 +60,13 @@ def margin(report: Report, peak: Peak) -> int:
 
 
 def _is_urgent(last: Report, new: Report, peak: Peak) -> bool:
-    """A new uid or epoch, a waiting ADD more, pods that find no room, a Draining block that became empty, a condition that turned."""
-    before = _waiting(last)
+    """A new uid or epoch, a waiting ADD more, pods that find no room, a Draining block that became empty, a condition that turned.
+
+    An ADD that waits for a pod that was told as pending is no news: runtimes try again every few seconds, for hours.
+    """
     return (
         (last.uid, last.epoch) != (new.uid, new.epoch)
-        or any(waiting > before.get(key, 0) for key, waiting in _waiting(new).items())
+        or any(_waiting(new, key) > _waiting(last, key) and _pending(new, key) > _pending(last, key) for key in new.needs)
         or any(need.level > max(need.room, peak.get(key, 0)) for key, need in new.needs.items())
         or bool((last.usage.keys() & new.draining) - new.busy)
         or any(holds != last.conditions[kind][0] for kind, (holds, _, _) in new.conditions.items())
@@ -76,8 +79,16 @@ def _spares_more(last: Report, new: Report) -> bool:
     return any(need.idle and before.get(key, 0) > max(need.level, need.room - need.idle) for key, need in new.needs.items())
 
 
-def _waiting(report: Report) -> dict[Any, int]:
-    return {key: need.waiting for key, need in report.needs.items()}
+def _keys(last: Report, new: Report) -> set[Key]:
+    return {*last.needs, *new.needs}
+
+
+def _waiting(report: Report, key: Key) -> int:
+    return report.needs[key].waiting if key in report.needs else 0
+
+
+def _pending(report: Report, key: Key) -> int:
+    return report.demand[key][0] if key in report.demand else 0
 
 
 class Reporter:

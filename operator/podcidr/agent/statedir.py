@@ -211,12 +211,16 @@ class StateDir:
 
 
 async def become_the_agent(state: StateDir, clock: Clock, waiting: Any) -> None:
-    """Wait until no other agent holds the directory; `waiting` is called once if there is one."""
-    if state.try_agent_lock():
-        return
-    waiting()
-    while not state.try_agent_lock():
-        await clock.sleep(_RETRY_SECONDS)
+    """Wait until no other agent holds the directory; `waiting` is called once if there is one.
+
+    One that was lost meanwhile may have another agent already: the lock that we got is nobody's any more.
+    """
+    if not state.try_agent_lock():
+        waiting()
+        while not state.try_agent_lock():
+            await clock.sleep(_RETRY_SECONDS)
+    if not state.is_ours():
+        raise StateDirError(f"the state directory {state.root} was lost or replaced while another agent held it; starting over")
 
 
 def new_state_id() -> str:

@@ -1,5 +1,6 @@
 """The count: which block an address counts for, who waits, once."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -173,6 +174,19 @@ def test_conditions_say_what_is_the_matter() -> None:
     assert report().conditions["WaitingForAddresses"][:2] == (False, "NonePending")
 
 
+def test_pods_without_room_wait_between_their_adds_too() -> None:
+    """The message has the count of the status: one of the ADDs of the moment would be another at each look."""
+    pods = [pod(f"p{number}") for number in range(3)]
+    full = observe(*(record(f"10.64.3.{number}", container=f"c{number}", pod=f"old{number}") for number in range(13)))
+    for observation in (full, replace(full, marks=observe(marks=(mark("p1", "default"),)).marks)):
+        assert report(*pods, observation=observation).conditions["WaitingForAddresses"] == (
+            True,
+            "PodsPending",
+            "3 pods wait for an address",
+        )
+    assert report(*pods[:2], observation=full).conditions["WaitingForAddresses"][0] is False, "two addresses are free"
+
+
 def test_a_state_dir_that_could_not_be_written_is_not_ready() -> None:
     """Blocks may be published, and yet no ADD succeed: `ready` or a namespace's file is missing."""
     counted = report(trouble="No space left on device (/run/podcidr/ready)")
@@ -197,7 +211,7 @@ def test_need_of_a_pinned_list_is_of_its_own_blocks() -> None:
     pools = pool(), pool("gold", ipv4={"cidrs": ["10.80.0.0/24"]})
     pinned = {"default": Resolution(("gold",))}
     needs = report(pod("a"), pools=pools, namespaces=pinned, observation=observe(record("10.64.3.1", pod="b"))).needs
-    assert needs[("gold",), V4] == Need(level=1, waiting=0, room=0, spare=-9)
+    assert needs[("gold",), V4] == Need(level=1, waiting=0, room=0, spare=-9, short=1)
     assert needs[DEFAULT].level == 1
 
 

@@ -38,7 +38,7 @@ RESYNC = 300.0
     [
         {"epoch": 8},
         {"uid": "u2"},
-        {"needs": {KEY: Need(level=5, waiting=1, room=28, spare=15)}},
+        {"pending": 1, "demand": {KEY: (1, 2)}, "needs": {KEY: Need(level=5, waiting=1, room=28, spare=15)}},
         {"needs": {KEY: Need(level=29, waiting=0, room=28, spare=-9)}},
         {"needs": {KEY: Need(level=4, waiting=0, room=28, spare=16), GOLD: Need(level=1, waiting=0, room=0, spare=-9)}},
         {"conditions": {"Ready": (False, "r", "m")}},
@@ -60,9 +60,18 @@ def test_drift_waits() -> None:
 
 
 def test_less_demand_waits_a_moment() -> None:
-    before = replace(BASE, needs={KEY: Need(level=9, waiting=5, room=28, spare=9)})
-    after = replace(BASE, needs={KEY: Need(level=9, waiting=4, room=28, spare=9)})
+    before = replace(BASE, pending=5, demand={KEY: (5, 2)}, needs={KEY: Need(level=9, waiting=5, room=28, spare=9)})
+    after = replace(BASE, pending=4, demand={KEY: (4, 2)}, needs={KEY: Need(level=9, waiting=4, room=28, spare=9)})
     assert due_seconds(before, after, 0.0, RESYNC) == SERVED_SECONDS
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 4), (4, 3), (3, 0), (0, 3)])
+def test_tries_of_pods_that_are_told_are_no_news(before: int, after: int) -> None:
+    """A runtime tries again every few seconds for as long as the pool is empty: 20 such pods wrote 42 reports a minute, for an hour."""
+    short = Need(level=48, waiting=before, room=28, spare=-30, short=20)
+    last = replace(BASE, pending=20, demand={KEY: (20, 2)}, needs={KEY: short})
+    new = replace(last, needs={KEY: replace(short, waiting=after)})
+    assert due_seconds(last, new, 0.0, RESYNC, {KEY: 48}) == RESYNC
 
 
 def test_pods_for_which_there_is_room_are_drift() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,22 @@ async def test_a_second_agent_waits(state: StateDir) -> None:
     assert said == ["second"]
     state.close()
     await asyncio.wait_for(waiting, 5)
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+async def test_the_lock_of_a_directory_that_was_lost_is_nobodys(state: StateDir, *, made_again: bool) -> None:
+    """In a rolling update the next agent waits for it: it would begin beside whoever holds the new one."""
+    second = StateDir(state.root)
+    second.prepare()
+    await become_the_agent(state, SystemClock(), lambda: None)
+    waiting = asyncio.ensure_future(become_the_agent(second, SystemClock(), lambda: None))
+    await asyncio.sleep(0)
+    shutil.rmtree(state.root)
+    if made_again:
+        StateDir(state.root).create()
+    state.close()
+    with pytest.raises(StateDirError, match="was lost or replaced while another agent held it; starting over"):
+        await asyncio.wait_for(waiting, 5)
 
 
 async def test_corrupt_files_are_told_and_replaced(state: StateDir) -> None:
