@@ -61,6 +61,8 @@ class Witness:
     by_hand: set[str] = field(default_factory=set)
     cidrs: dict[str, set[str]] = field(default_factory=dict)
     """Every CIDR that a pool (by uid) ever had."""
+    busy: dict[tuple[str, int], list[frozenset[str]]] = field(default_factory=dict)
+    """By uid and epoch of a NodeCIDR: what each report of the agent said to be in use. An older one may land last."""
     trace: deque[tuple[float, tuple[object, ...]]] = field(default_factory=lambda: deque(maxlen=20_000))
     violation: Violation | None = None
     restored_at: float = float("-inf")
@@ -159,9 +161,14 @@ class Witness:
             self._entered(node, cidr, after[cidr])
         if old and old.get("status") != new.get("status"):
             status = new.get("status", {})
+            self._reported(status)
             self.note(
                 "report", node, status.get("observedEpoch"), [(b["cidr"], b["inUse"], b["cooling"]) for b in status.get("blocks", ())]
             )
+
+    def _reported(self, status: Object) -> None:
+        told = self.busy.setdefault((status.get("observedUID", ""), status.get("observedEpoch", 0)), [])
+        told.append(frozenset(block["cidr"] for block in status.get("blocks", ()) if block["inUse"] + block["cooling"]))
 
     def _entered(self, node: str, cidr: str, entry: Object) -> None:
         for other, holder in self.listed.items():
@@ -190,15 +197,10 @@ class Witness:
                 self.fail("5", f"{cidr} leaves {node}, but {container} has {address} of it")
         if self.now() - self.absent_since.get(node, self.now()) >= self.tolerance(LOST_SECONDS):
             return
-        status = old.get("status") or {}
-        usage = {block["cidr"]: block["inUse"] + block["cooling"] for block in status.get("blocks", ())}
-        told = status.get("observedUID") == old["metadata"]["uid"] and status.get("observedEpoch") == old["spec"]["epoch"]
-        if entry["state"] != "Draining" or not told or usage.get(cidr, 0):
-            self.fail(
-                "5",
-                f"{cidr} leaves {node} while {entry['state']}: epoch {old['spec']['epoch']}, reported at {status.get('observedEpoch')}, "
-                f"in use and cooling {usage.get(cidr, 0)}",
-            )
+        meta, epoch = old["metadata"], old["spec"]["epoch"]
+        told = self.busy.get((meta["uid"], epoch), [])
+        if entry["state"] != "Draining" or all(cidr in busy for busy in told):
+            self.fail("5", f"{cidr} leaves {node} while {entry['state']}: at epoch {epoch} there were {len(told)} reports, none without it")
 
     def _block_changed(self, change: Change) -> None:
         value = change.new.value
@@ -246,6 +248,9 @@ class Witness:
             self.rows[spec["cidr"]] = Row(
                 block["metadata"]["uid"], spec["node"], spec["pool"], self.now() - 1e6 if resting else None, spec["cidr"] in self.listed
             )
+        self.busy = {}
+        for nodecidr in objects["nodecidrs"]:
+            self._reported(nodecidr.get("status") or {})
         present = {node["metadata"]["name"] for node in objects["nodes"]}
         self.absent_since = {name: self.now() for name in self.absent_since if name not in present}
         self.disturbed |= self.live_nodes()
