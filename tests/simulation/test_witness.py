@@ -1,5 +1,6 @@
 """The witness itself: what it lets pass, and what not."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -32,6 +33,6 @@ def nodecidr(epoch: int, *blocks: str, told: int = 0, busy: int = 0) -> Object:
 def test_a_block_leaves_by_any_report_at_its_epoch(reports: list[tuple[int, int]], *, passes: bool) -> None:
     witness = Witness(lambda: 0.0, lambda: {"n1"})
     states = [nodecidr(8, BLOCK), *(nodecidr(8, BLOCK, told=told, busy=busy) for told, busy in reports), nodecidr(9)]
-    for revision, (old, new) in enumerate(zip(states, states[1:], strict=False)):
+    for revision, (old, new) in enumerate(itertools.pairwise(states)):
         witness.changed(Change(revision, "nodecidrs", "MODIFIED", "n1", Stored(new), old))
     assert (witness.violation is None) is passes
