@@ -19,6 +19,7 @@ from podcidr.reconcile.apply import Applier
 from podcidr.reconcile.memory import LeaderMemory
 from podcidr.reconcile.observed import Observed
 from podcidr.reconcile.writes import Writes
+from tests.property.effort import share
 from tests.simulation.fake_api import DirectTransport, FakeApi
 
 POOL = {
@@ -169,7 +170,7 @@ async def woken_late(cluster: Cluster, snapshot: Any, decided: Any) -> None:
 def test_a_plan_carried_out_twice_is_carried_out_once() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=60, deadline=None, derandomize=True)
+    @settings(max_examples=share(60), deadline=None, derandomize=True)
     @given(st.lists(happenings, min_size=10, max_size=30))
     def walk(events: list[tuple[str, str, int]]) -> None:
         asyncio.run(carried_out_twice(events, seen))

@@ -18,6 +18,7 @@ from podcidr.core.selectors import LabelSelector
 from podcidr.core.usage import usages
 from podcidr.core.vacancy import Occupied, Vacancy
 from tests.property import build
+from tests.property.effort import share
 from tests.property.test_twin import difference
 from tests.property.world import Wish, World, entries_of
 
@@ -353,7 +354,7 @@ def reversed_order(snapshot: Snapshot) -> Snapshot:
 
 
 TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=300, stateful_step_count=50, deadline=None, derandomize=True)
+TestCluster.settings = settings(max_examples=share(300), stateful_step_count=50, deadline=None, derandomize=True)
 
 
 NODE_EVENTS = ["see", "start", "start", "report", "report", "0 pods", "5 pods", "5 pods"]
@@ -361,7 +362,7 @@ EVENTS = [*((event, "n1") for event in NODE_EVENTS), ("see", "n2"), ("report", "
 EVENTS += [("plan", "")] * 6 + [("disable", ""), ("enable", ""), ("wait", "")]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=share(300), deadline=None, derandomize=True)
 @given(st.randoms(use_true_random=False), st.sampled_from([0.0, 40.0]))
 def test_no_block_leaves_before_its_agent_has_heard_and_said_so(random: Random, cooldown: float) -> None:
     """Two nodes, three small blocks, no window, no quarantine: only the epochs of list and report stand between two owners.
@@ -407,7 +408,7 @@ def step(world: World, pool: Pool, event: str, name: str) -> None:
 counts = st.lists(st.integers(0, 40), min_size=3, max_size=3)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=share(60), deadline=None, derandomize=True)
 @given(counts, counts, st.sampled_from([0, 2, 8]), st.sampled_from([100, 80]), st.integers(25, 28))
 def test_demand_that_holds_still_is_met_and_never_grows_after_it_shrank(
     before: list[int], after: list[int], min_free: int, percent: int, length: int
@@ -458,7 +459,7 @@ def test_demand_that_holds_still_never_grows_after_it_shrank() -> None:
     assert len(world.nodecidrs["n1"].entries) == 2
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=share(100), deadline=None, derandomize=True)
 @given(counts, counts, st.lists(st.integers(0, 9), min_size=3, max_size=3))
 def test_in_scarcity_nobody_keeps_what_he_does_not_need(before: list[int], after: list[int], stuck: list[int]) -> None:
     """Eight blocks of eight for three nodes; pods come, stop, and leave some behind whose ADD never runs.

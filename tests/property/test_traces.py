@@ -5,6 +5,7 @@ from hypothesis import given, settings
 
 from podcidr.core.actions import Claim, Drain, Undrain
 from tests.property import build
+from tests.property.effort import share
 from tests.property.world import World
 
 WINDOW_SECONDS = 60.0
@@ -45,7 +46,7 @@ worlds = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=share(80), deadline=None, derandomize=True)
 @given(worlds, steps)
 def test_no_pod_waits_for_what_its_node_had_within_the_window(world: World, trace: list[tuple[float, int, int]]) -> None:
     past: list[tuple[float, str, int]] = []
@@ -63,7 +64,7 @@ def test_no_pod_waits_for_what_its_node_had_within_the_window(world: World, trac
         assert not any(agent.pending for agent in world.agents.values()), "there are addresses for all"
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=share(40), deadline=None, derandomize=True)
 @given(worlds, steps)
 def test_demand_that_holds_still_never_grows_after_it_shrank(world: World, trace: list[tuple[float, int, int]]) -> None:
     shrunk: set[str] = set()

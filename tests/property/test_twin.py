@@ -11,11 +11,12 @@ from podcidr.core.model import IDLE, Block, Pool, Snapshot
 from podcidr.core.plan import plan
 from podcidr.core.prefix import Family, Prefix
 from podcidr.core.usage import PoolUsage, usages
+from tests.property.effort import share
 from tests.property.snapshots import NOW, Snapshots
 from tests.property.twin import Twin
 from tests.property.twin.space import addresses, owns, span
 
-SEEDS = 1_500
+SEEDS = share(1_500)
 KINDS = {"Claim", "Undrain", "Drain", "Leave", "Free", "Adopt", "CreateNodeCIDR", "SetPools", "RaiseEpoch", "DeleteNodeCIDR"}
 
 
