@@ -244,7 +244,8 @@ class _Run:
             assert old is not None
             world.api.put("namespaces", name, {**old, "metadata": {**old["metadata"], "annotations": annotations}})
         for pool in world.api.values("ippools"):
-            world.api.put("ippools", pool["metadata"]["name"], {**pool, "spec": {**pool["spec"], "disabled": False}})
+            spec = {**pool["spec"], "disabled": False, "reserved": []}  # reserved where the pool had a CIDR once: that is Invalid
+            world.api.put("ippools", pool["metadata"]["name"], {**pool, "spec": spec})
         self._thin_out()
 
     def _thin_out(self) -> None:
