@@ -221,6 +221,19 @@ func TestIndexIsRebuilt(t *testing.T) {
 	}
 }
 
+// TestHalfOfAPairIsGivenBack: the index calls one address of two free that is held.
+func TestHalfOfAPairIsGivenBack(t *testing.T) {
+	n := newNode(t, one(dual("10.64.3.0/28", "fd00:64::40/122")))
+	n.add("a")
+	for i := range int64(4) {
+		n.patch(256+i, 0) // of fd00:64::40
+	}
+	got := n.add("b")
+	equal(t, []any{got.IPs[0]["address"], got.IPs[1]["address"]}, []any{"10.64.3.1/14", "fd00:64::41/48"})
+	equal(t, n.list("addresses"), []string{"10.64.3.0", "10.64.3.1", "fd00:64::40", "fd00:64::41"})
+	n.audit()
+}
+
 // patch changes one byte of the index in place.
 func (n *node) patch(offset int64, value byte) {
 	n.t.Helper()

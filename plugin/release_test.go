@@ -169,6 +169,22 @@ func TestGCLeavesWhatIsYoungerThanItself(t *testing.T) {
 	equal(t, n.list("addresses"), []string{})
 }
 
+// TestGCLeavesMarksYoungerThanItself: else an ADD that has just begun to wait would end for a list made before it.
+func TestGCLeavesMarksYoungerThanItself(t *testing.T) {
+	n := newNode(t, one(v4(0, "10.64.3.0/28")))
+	unlock := n.lock()
+	gc := n.command("GC", "", top("cni.dev/valid-attachments", []object{}))
+	done := make(chan reply, 1)
+	go func() { done <- finish(t, gc) }()
+	eventually(t, "GC waits for the lock", func() bool { return gc.Process != nil && waitsForLock(gc.Process.Pid) })
+	n.write("pending/podnet:new:eth0", object{"version": 1, "pod": object{}, "pools": []string{"default"}, "families": []string{"ipv4"}, "since": boottime(), "until": boottime() + 60})
+	unlock()
+	equal(t, (<-done).exit, 0)
+	equal(t, n.list("pending"), []string{"podnet:new:eth0"})
+	n.ok("GC", "", top("cni.dev/valid-attachments", []object{}))
+	equal(t, n.list("pending"), []string{})
+}
+
 func waitsForLock(pid int) bool {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
 	for _, task := range tasks {

@@ -1,8 +1,10 @@
 """All of them, and the few that every run of CI shows."""
 
+from tests.mutants.agent import AGENT_MUTANTS
+from tests.mutants.kube import CLIENT
 from tests.mutants.mutant import Mutant, simulation
-from tests.mutants.node import AGENT_MUTANTS, PLUGIN_MUTANTS
 from tests.mutants.planner import PLANNER
+from tests.mutants.plugin import PLUGIN_MUTANTS
 from tests.mutants.writes import WRITES
 from tests.simulation.mutants import MUTANTS as SWITCHES
 
@@ -24,7 +26,7 @@ SIMULATED = tuple(
     if name not in RARE
 )
 """The simulation's own bugs, which it has to notice by itself."""
-MUTANTS = (*PLANNER, *WRITES, *AGENT_MUTANTS, *PLUGIN_MUTANTS, *SIMULATED)
+MUTANTS = (*PLANNER, *WRITES, *CLIENT, *AGENT_MUTANTS, *PLUGIN_MUTANTS, *SIMULATED)
 QUICK = (
     "skip-quarantine",
     "leave-while-in-use",

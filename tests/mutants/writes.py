@@ -1,8 +1,8 @@
-"""Bugs of carrying a plan out: writes, caches, the Lease."""
+"""Bugs of carrying a plan out."""
 
 from tests.mutants.mutant import Mutant, law, simulation, unit
 
-RECONCILE, KUBE = "operator/podcidr/reconcile", "operator/podcidr/kube"
+RECONCILE = "operator/podcidr/reconcile"
 WRITES = (
     Mutant(
         "enter-what-another-attempt-claimed",
@@ -82,6 +82,16 @@ WRITES = (
         (unit("reconcile/test_apply.py"),),
     ),
     Mutant(
+        "enter-though-the-pools-could-not-be-read",
+        "a block enters by the pools that the plan was made on, if no others can be had",
+        f"{RECONCILE}/apply.py",
+        """            raise Doubt(f"reading pools and blocks after a claim: {error}") from error
+""",
+        """            return
+""",
+        (unit("reconcile/test_apply.py"),),
+    ),
+    Mutant(
         "leave-by-the-cached-absence-of-a-node",
         "a lost node's block leaves although its Node may be back",
         f"{RECONCILE}/apply.py",
@@ -127,6 +137,15 @@ WRITES = (
             unit("reconcile/test_apply.py"),
             unit("reconcile/test_leader.py"),
         ),
+    ),
+    Mutant(
+        "adopt-what-could-not-be-touched",
+        "an IPBlock that somebody has written to since the decision is adopted all the same",
+        f"{RECONCILE}/apply.py",
+        """            edit.adopts.remove(adopt)
+""",
+        "",
+        (unit("reconcile/test_apply.py"),),
     ),
     Mutant(
         "touch-that-changes-nothing",
@@ -251,6 +270,23 @@ WRITES = (
         (unit("reconcile/test_ledger.py"),),
     ),
     Mutant(
+        "an-answer-to-the-question-before",
+        "after a second restore what nodes told after the first ends the wait",
+        f"{RECONCILE}/ledger.py",
+        """        self._asked.clear()
+""",
+        "",
+        (unit("reconcile/test_ledger.py"),),
+    ),
+    Mutant(
+        "a-later-epoch-means-nothing",
+        "a node that has seen a later epoch than the API has does not make the ledger suspect",
+        f"{RECONCILE}/rounds.py",
+        "        if ahead and self.ledger.why is None:\n",
+        "        if False:\n",
+        (unit("reconcile/test_rounds.py"), simulation()),
+    ),
+    Mutant(
         "pool-goes-before-its-blocks",
         "a pool's finalizer goes by the cache alone",
         f"{RECONCILE}/pools.py",
@@ -260,87 +296,5 @@ WRITES = (
         """        return self._count_blocks(pool)
 """,
         (unit("reconcile/test_leader.py"), simulation()),
-    ),
-    Mutant(
-        "write-after-losing-the-lease",
-        "the client asks nobody whether this process may still write",
-        f"{KUBE}/client.py",
-        """        if not fenced or self._fence is None:
-""",
-        """        if True:
-""",
-        (unit("kube/test_client.py"),),
-    ),
-    Mutant(
-        "lead-for-the-whole-lease",
-        "a leader writes until the moment when another may begin",
-        f"{KUBE}/lease.py",
-        """        self._writable_seconds = lease_seconds * 2 / 3
-""",
-        """        self._writable_seconds = lease_seconds
-""",
-        (unit("kube/test_lease.py"),),
-    ),
-    Mutant(
-        "renewed-when-answered",
-        "a leader counts its time from the answer, others from the request",
-        f"{KUBE}/lease.py",
-        """                return
-            self._valid_until = started + self._writable_seconds
-""",
-        """                return
-            self._valid_until = self._clock.monotonic() + self._writable_seconds
-""",
-        (unit("kube/test_lease.py"),),
-    ),
-    Mutant(
-        "go-back-a-version",
-        "a late answer puts an older object into the cache",
-        f"{KUBE}/reflector.py",
-        """        if version <= self._known(name):
-            return
-""",
-        "",
-        (unit("kube/test_reflector.py"),),
-    ),
-    Mutant(
-        "vanished-stays",
-        "what vanished during a re-list stays in the cache",
-        f"{KUBE}/reflector.py",
-        """        for name in [n for n, held in self._versions.items() if held <= version and n not in fresh]:
-            self._remove(name, version)
-""",
-        "",
-        (unit("kube/test_reflector.py"),),
-    ),
-    Mutant(
-        "believe-the-lost-history",
-        "a list that contradicts what is held is taken for an old one: the restore is not seen",
-        f"{KUBE}/reflector.py",
-        " or self._contradicts(fresh, version)",
-        "",
-        (unit("kube/test_reflector.py"),),
-    ),
-    Mutant(
-        "listen-to-a-silent-watch",
-        "a watch that stands above a restored etcd's versions goes on",
-        f"{KUBE}/reflector.py",
-        "        self._begun_anew.set()\n",
-        "",
-        (unit("kube/test_reflector.py"),),
-    ),
-    Mutant(
-        "repeat-a-write-blindly",
-        "a write without an answer is sent again",
-        f"{KUBE}/client.py",
-        """        deadline = self._clock.monotonic() + timeout_seconds
-        return await self._send(verb, resource, method, path, body.encode()""",
-        """        deadline = self._clock.monotonic() + timeout_seconds
-        try:
-            return await self._send(verb, resource, method, path, body.encode(), content_type, deadline, fenced=True)
-        except OutcomeUnknown:
-            pass
-        return await self._send(verb, resource, method, path, body.encode()""",
-        (unit("kube/test_client.py"),),
     ),
 )

@@ -214,6 +214,20 @@ async def test_a_container_attached_anew_meanwhile_is_left_alone(state: StateDir
     assert not told
 
 
+async def test_a_mark_whose_add_has_begun_since_stays(state: StateDir) -> None:
+    path = state.pending / "net:c1:eth0"
+    path.write_text(json.dumps({"version": 1, "pod": {}, "pools": ["default"], "families": ["ipv4"], "since": 1}))
+    seen = Observer(state).look("s", 0.0)
+    assert seen.stale_marks
+    reclaimer = reclaim.Reclaimer(OnePod(None), state, clock=ManualClock(), grace_seconds=1.0, on_reclaim=lambda _: None)  # type: ignore[arg-type]
+    with path.open() as add:
+        fcntl.flock(add, fcntl.LOCK_EX)
+        await reclaimer.round(seen, {}, "s")
+        assert path.exists()
+    await reclaimer.round(seen, {}, "s")
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("version", [2, None, "1"])
 def test_records_of_another_version_are_not_believed_but_held(state: StateDir, version: object) -> None:
     attach(state, record("10.64.3.1", version=version))

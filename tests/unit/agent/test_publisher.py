@@ -43,6 +43,39 @@ async def test_ready_is_written_last(state: StateDir, monkeypatch: pytest.Monkey
     assert state.read_ready() == "s"
 
 
+@pytest.mark.parametrize("left", [None, "{", '{"version":1,"stateID":"other"}'])
+async def test_a_ready_file_that_a_hand_took_or_changed_is_written_again(state: StateDir, left: str | None) -> None:
+    """Without it no pod of the node starts any more, until its agent does."""
+    made = publisher(state)
+    await made.publish(nodecidr(BLOCK), POOLS, NAMESPACES)
+    assert not made.verify()
+    (state.root / "ready").unlink()
+    if left is not None:
+        (state.root / "ready").write_text(left)
+    assert made.verify()
+    await made.publish(nodecidr(BLOCK), POOLS, NAMESPACES)
+    assert state.read_ready() == "s"
+    assert not made.verify()
+
+
+async def test_a_namespace_is_bound_before_new_blocks_are_offered(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its pods get addresses of a pool that was never theirs."""
+    made = publisher(state)
+    await made.publish(nodecidr(BLOCK, epoch=7), POOLS, NAMESPACES)
+    written: list[str] = []
+    original = StateDir.replace
+
+    def spy(self: StateDir, path: Path, document: Any) -> None:
+        written.append(path.name)
+        original(self, path, document)
+
+    monkeypatch.setattr(StateDir, "replace", spy)
+    made.namespace_changed("a")
+    pinned = {"a": NamespaceSeen({}, {"podcidr.io/pools": "default"})}
+    await made.publish(nodecidr(BLOCK, block("10.64.4.0/28"), epoch=8), POOLS, pinned)
+    assert written == ["a", "allocation.json"]
+
+
 async def test_without_a_nodecidr_nothing_is_published_but_the_plugin_may_answer(state: StateDir) -> None:
     made = publisher(state)
     await made.publish(None, POOLS, NAMESPACES)

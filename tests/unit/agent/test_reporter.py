@@ -20,6 +20,7 @@ from podcidr.agent.reporter import (
 from podcidr.core.prefix import Family, parse_prefix
 from podcidr.kube.client import KubeClient
 from podcidr.kube.clock import SystemClock
+from podcidr.kube.errors import Invalid, KubeError, NotFound, OutcomeUnknown
 from podcidr.metrics import AgentMetrics
 from tests.unit.kube.fakes import FakeTransport, VirtualClock, ok
 
@@ -177,3 +178,22 @@ async def test_a_report_tests_the_uid_that_it_was_counted_for() -> None:
     assert (call.method, call.content_type) == ("PATCH", "application/json-patch+json")
     assert call.body[0] == {"op": "test", "path": "/metadata/uid", "value": "u1"}
     assert call.path.endswith("/nodecidrs/n1/status")
+
+
+@pytest.mark.parametrize(
+    ("error", "listed"), [(NotFound("gone"), True), (Invalid("test failed"), True), (OutcomeUnknown("time-out"), False)]
+)
+async def test_a_report_on_a_nodecidr_that_is_no_more_has_it_listed_anew(error: KubeError, listed: bool) -> None:
+    """Our watch may tell of the new one late, or never: until then nothing of this node is known."""
+
+    class Refusing:
+        async def json_patch(self, *_: object, subresource: str) -> None:
+            raise error
+
+    told: list[bool] = []
+    reporter = Reporter(
+        Refusing(),  # type: ignore[arg-type]
+        "n1", clock=VirtualClock(), metrics=AgentMetrics(), resync_seconds=RESYNC, on_foreign=lambda: told.append(True),
+    )  # fmt: skip
+    assert not await reporter._send(BASE)
+    assert bool(told) is listed

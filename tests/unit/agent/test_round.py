@@ -73,6 +73,27 @@ async def test_a_directory_that_goes_in_the_middle_of_a_round_is_mended(agent: A
     assert agent.reporter._offered.in_use == 1
 
 
+async def test_a_rebuild_that_failed_is_tried_again_before_the_plugin_answers(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the addresses of running pods, which only the API server tells any more, would be assigned again."""
+    agent._rebuild_due, agent.publisher.ready = True, False
+    meta = {"namespace": "default", "name": "web", "uid": "web-uid", "resourceVersion": "1"}
+    agent.pods.observe({"metadata": meta, "spec": {}, "status": {"phase": "Running", "podIPs": [{"ip": "10.64.3.1"}]}})
+    with monkeypatch.context() as patch:
+
+        def full(*_: object) -> Path:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr("podcidr.agent.rebuild._written", full)
+        await agent._round()
+        await agent._round()
+    assert agent._state.read_ready() is None
+    assert agent.reporter._offered is None
+    await agent._round()
+    assert agent._state.read_ready() == "s"
+    assert agent.reporter._offered is not None
+    assert agent.reporter._offered.usage[parse_prefix(BLOCK)] == (1, 0)
+
+
 async def test_a_nodecidr_of_another_uid_is_taken_after_a_consistent_read_only(agent: Agent) -> None:
     await agent._round()
     transport: FakeTransport = agent._client._transport  # type: ignore[assignment]  # the fixture's

@@ -8,7 +8,7 @@ import pytest
 
 from podcidr.core.actions import Action, Adopt, Claim, Free, Leave
 from podcidr.core.model import Block, Entry, Geometry, Node, NodeCIDR, Pool, Snapshot, Space
-from podcidr.core.prefix import Family, block_name, parse_prefix
+from podcidr.core.prefix import Family, Prefix, block_name, parse_prefix
 from podcidr.kube.errors import AlreadyExists, Conflict, Fenced, Invalid, OutcomeUnknown, Unreachable
 from podcidr.reconcile.apply import Applier, Doubt, Outcome
 
@@ -120,6 +120,29 @@ async def test_a_pool_that_changed_after_the_claim_keeps_it_out() -> None:
     outcome = await carry_out(writes, CLAIM, listed_for=set())
     assert writes.calls == ["create_block", "read_pools"]
     assert outcome.unused == {"new-uid"}
+
+
+@pytest.mark.parametrize("writes", [Recorded(read_pools=Unreachable("refused")), Recorded(read_blocks=Unreachable("refused"))])
+async def test_without_a_word_on_pools_and_ledger_nothing_enters(writes: Recorded) -> None:
+    with pytest.raises(Doubt):
+        await carry_out(writes, CLAIM, listed_for=set())
+    assert "patch_nodecidr" not in writes.calls
+
+
+@pytest.mark.parametrize(
+    ("prefix", "writes"),
+    [
+        (B, Recorded(touch_block=Conflict("version"))),
+        (B, Recorded(touch_block=OutcomeUnknown("time-out"))),
+        (A, Recorded(create_block=AlreadyExists("taken"))),
+    ],
+)
+async def test_what_could_not_be_secured_is_not_adopted(prefix: Prefix, writes: Recorded) -> None:
+    """Somebody has written to the IPBlock since, or made it: by now the block may be free, or another node's."""
+    adopt = Adopt("n1", "", prefix, "default", "pool-uid", 1)
+    outcome = await carry_out(writes, adopt)
+    assert writes.calls[1:] == ["read_nodecidr", "read_block"]
+    assert [action for action, _ in outcome.refused] == [adopt]
 
 
 @pytest.mark.parametrize("error", [Conflict("version"), Invalid("test failed")])

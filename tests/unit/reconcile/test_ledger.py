@@ -47,6 +47,18 @@ def test_a_nodecidr_made_again_is_asked_anew() -> None:
     assert watch.why
 
 
+def test_a_second_suspicion_asks_anew() -> None:
+    watch, told = LedgerWatch(), {"n1": nodecidr(5, 5)}
+    watch.suspect("restored", 0)
+    watch.asked(nodecidr(5))
+    watch.update(NODES, told, 1, 1)
+    assert watch.why is None
+    watch.suspect("restored again", 2)
+    assert watch.to_ask(NODES, told) == [nodecidr(5, 5)]
+    watch.update(NODES, told, 3, 3)
+    assert watch.why, "that was said before the second restore"
+
+
 def test_silent_nodes_are_waited_for_three_minutes_and_named() -> None:
     watch = LedgerWatch()
     watch.suspect("restored", 0)

@@ -111,6 +111,20 @@ async def test_a_node_whose_patch_is_always_refused_takes_no_blocks_from_others(
     assert stand.listed(), "tried again, and written"
 
 
+async def test_a_node_that_has_seen_a_later_epoch_makes_the_ledger_suspect(stand: Stand) -> None:
+    """The API server's data are older than what it told its agent: whatever else was written since is gone from it too."""
+    stand.node_appears()
+    await stand.round()
+    stored = stand.api.find(names.PLURAL_NODECIDRS, "n1")
+    assert stored is not None
+    seen = {"observedUID": stored["metadata"]["uid"], "observedEpoch": stored["spec"]["epoch"] + 1, "blocks": []}
+    stand.api.put(names.PLURAL_NODECIDRS, "n1", {**stored, "status": seen})
+    await stand.observed.nodecidrs.relist()
+    await stand.round()
+    assert "later epoch" in (stand.rounds.ledger.why or "")
+    assert not stand.listed(), "nothing is claimed before the nodes have told"
+
+
 async def test_a_nodecidr_at_its_last_epoch_is_left_alone(stand: Stand) -> None:
     stand.node_appears()
     await stand.round()

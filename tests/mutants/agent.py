@@ -1,8 +1,8 @@
-"""Bugs of the agent and of the plugin."""
+"""Bugs of the agent."""
 
-from tests.mutants.mutant import Mutant, plugin, simulation, unit
+from tests.mutants.mutant import Mutant, simulation, unit
 
-AGENT, STATE, IPAM = "operator/podcidr/agent", "plugin/internal/state", "plugin/internal/ipam"
+AGENT = "operator/podcidr/agent"
 AGENT_MUTANTS = (
     Mutant(
         "hold-what-no-watch-takes-back",
@@ -21,6 +21,25 @@ AGENT_MUTANTS = (
 """,
         "",
         (unit("agent/test_allocation.py"),),
+    ),
+    Mutant(
+        "offer-before-the-pins",
+        "new blocks are offered before a namespace is told that they are not for it",
+        f"{AGENT}/publisher.py",
+        """        self.files.restrict(self._document["pools"] if self._document else (), self._state_id)
+""",
+        "",
+        (unit("agent/test_publisher.py"),),
+    ),
+    Mutant(
+        "ready-is-for-ever",
+        "a file `ready` that somebody removed is not missed",
+        f"{AGENT}/publisher.py",
+        """        if self.ready and self._state.read_ready() != self._state_id:
+            self.ready = False
+""",
+        "",
+        (unit("agent/test_publisher.py"),),
     ),
     Mutant(
         "publish-by-an-old-pool",
@@ -122,6 +141,16 @@ AGENT_MUTANTS = (
         (unit("agent/test_reporter.py"),),
     ),
     Mutant(
+        "refused-report-is-no-news",
+        "a report that the server refuses, for the NodeCIDR is gone or another, has nothing read anew",
+        f"{AGENT}/reporter.py",
+        """        if foreign:
+            self._on_foreign()
+""",
+        "",
+        (unit("agent/test_reporter.py"),),
+    ),
+    Mutant(
         "another-uid-without-a-read",
         "an agent follows a NodeCIDR of another uid that only its cache knows",
         f"{AGENT}/service.py",
@@ -162,6 +191,47 @@ AGENT_MUTANTS = (
         (unit("agent/test_files.py"), simulation()),
     ),
     Mutant(
+        "rebuild-without-what-cannot-be-seen",
+        "after a loss of the state dir a container whose network namespace can't be looked at holds nothing",
+        f"{AGENT}/rebuild.py",
+        """    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        log""",
+        """    except (OSError, ValueError) as error:
+        return False
+        log""",
+        (unit("agent/test_rebuild.py"),),
+    ),
+    Mutant(
+        "rewrite-half-a-record",
+        "a damaged record is written anew without an address that it holds: no DEL frees that any more",
+        f"{AGENT}/rebuild.py",
+        """    if not held or status.st_nlink != len(held) + 1:""",
+        """    if not held:""",
+        (unit("agent/test_rebuild.py"),),
+    ),
+    Mutant(
+        "rebuild-tried-once",
+        "after a rebuild that a full disk stopped the plugin answers as if nobody had an address",
+        f"{AGENT}/service.py",
+        """        if self._rebuild_due:
+            async with""",
+        """        if self._rebuild_due:
+            self._rebuild_due = False
+            async with""",
+        (unit("agent/test_round.py"),),
+    ),
+    Mutant(
+        "remove-a-mark-that-lives",
+        "the mark of an ADD that has just begun is taken for that of one that died",
+        f"{AGENT}/reclaim.py",
+        """                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+""",
+        "",
+        (unit("agent/test_files.py"),),
+    ),
+    Mutant(
         "reclaim-at-first-sight",
         "what looks leaked once is taken back",
         f"{AGENT}/reclaim.py",
@@ -190,150 +260,5 @@ AGENT_MUTANTS = (
         """            ours = link.exists() or inode
 """,
         (unit("agent/test_files.py"),),
-    ),
-)
-PLUGIN_MUTANTS = (
-    Mutant(
-        "add-without-the-lock",
-        "ADD does not wait for others",
-        f"{IPAM}/add.go",
-        """	unlock, err := a.dir.Lock()
-	if errors.Is(err, state.ErrNoDir) {
-		return nil, a.dir.NoDirError(fault.TryAgainLater)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if a.mark""",
-        "	if a.mark",
-        (plugin("TestStuckLockNamesItsHolder|TestParallelAddsNeverShareAnAddress|TestMissingDirectories|TestStateDirNotReady"),),
-    ),
-    Mutant(
-        "address-without-a-link-of-its-own",
-        "an address that is held is assigned if the index says that it is free",
-        f"{STATE}/attachment.go",
-        """		err := unix.Link(file, d.addressPath(held.Address))
-		if err == nil {
-""",
-        """		err := unix.Link(file, d.addressPath(held.Address))
-		if err == nil || err == unix.EEXIST {
-""",
-        (plugin("TestIndexIsRebuilt|TestParallelAddsNeverShareAnAddress|TestKilledAtEachStep"),),
-    ),
-    Mutant(
-        "cooling-is-free",
-        "an address is assigned before its cooldown ended",
-        f"{STATE}/index.go",
-        """	return entry == EntryFree || entry != EntryHeld && float64(entry) <= now
-""",
-        """	return entry == EntryFree || entry != EntryHeld && float64(entry) >= 0*now
-""",
-        (plugin("TestCooldown.*"),),
-    ),
-    Mutant(
-        "del-without-cooldown",
-        "a released address is free at once",
-        f"{STATE}/attachment.go",
-        """	d.cool(held)
-	for""",
-        "	for",
-        (plugin("TestCooldown.*"),),
-    ),
-    Mutant(
-        "assign-what-is-reserved",
-        "reserved addresses are assigned",
-        f"{IPAM}/choose.go",
-        """		return r.First.Compare(address) <= 0 && address.Compare(r.Last) <= 0
-""",
-        """		return r.First.Compare(address) < 0 && address.Compare(r.Last) < 0
-""",
-        (plugin("TestReservedForms|TestLowest.*"),),
-    ),
-    Mutant(
-        "assign-after-del",
-        "an ADD whose DEL came while it waited assigns an address that nobody will release",
-        f"{IPAM}/add.go",
-        """	if a.mark.Placed() && !a.mark.Stands() {
-""",
-        """	if false {
-""",
-        (plugin("TestMarkThatWentWhileItStoodAtTheLock"),),
-    ),
-    Mutant(
-        "half-a-dual-stack-pod",
-        "one family of two is enough",
-        f"{IPAM}/choose.go",
-        """		if len(found.addresses) > 0 && len(found.addresses) == len(pool.Families) {
-""",
-        """		if len(found.addresses) > 0 {
-""",
-        (plugin("TestDualStackBothOrNone"),),
-    ),
-    Mutant(
-        "release-what-another-holds",
-        "DEL frees an address that somebody else holds by now",
-        f"{STATE}/attachment.go",
-        """	return unix.Lstat(d.addressPath(address), &stat) == nil && stat.Ino == a.inode
-""",
-        """	return unix.Lstat(d.addressPath(address), &stat) == nil
-""",
-        (plugin("TestDelLeavesWhatAnotherHolds"),),
-    ),
-    Mutant(
-        "gc-takes-the-newborn",
-        "GC frees what was assigned after the runtime made its list",
-        f"{IPAM}/release.go",
-        """	if err == nil && record != nil && record.AssignedAt > gc.started {
-		return nil
-	}
-""",
-        "",
-        (plugin("TestGCLeavesWhatIsYoungerThanItself"),),
-    ),
-    Mutant(
-        "gc-takes-all-networks",
-        "GC of one network frees what another holds",
-        f"{IPAM}/release.go",
-        """		if !strings.HasPrefix(key, gc.prefix) || gc.valid[key] {
-""",
-        """		if strings.HasPrefix("", gc.prefix) || gc.valid[key] {
-""",
-        (plugin("TestGC"),),
-    ),
-    Mutant(
-        "highest-block-first",
-        "blocks are not used from the lowest: none ever becomes empty",
-        f"{IPAM}/choose.go",
-        """		for _, block := range family.Blocks {
-			entries := index.Entries(block.Prefix)
-			for i := range state.Size(block.Prefix) {
-				if !state.Usable""",
-        """		for n := range family.Blocks {
-			block := family.Blocks[len(family.Blocks)-1-n]
-			entries := index.Entries(block.Prefix)
-			for i := range state.Size(block.Prefix) {
-				if !state.Usable""",
-        (plugin("TestLowestFreeAddressInAddressOrder"),),
-    ),
-    Mutant(
-        "old-file-after-waiting",
-        "an ADD that waited goes by the allocation file of before",
-        f"{STATE}/view.go",
-        """	if changed && data != nil {
-		v.Allocation, err = parseAllocation""",
-        """	if changed && data != nil && v.Allocation == nil {
-		v.Allocation, err = parseAllocation""",
-        (plugin("TestWaitsForABlock"),),
-    ),
-    Mutant(
-        "mixed-states",
-        "an allocation file of another state is good enough",
-        f"{STATE}/view.go",
-        """	if v.Allocation.StateID != v.StateID {
-""",
-        """	if false {
-""",
-        (plugin("TestStateDirNotReady"),),
     ),
 )
