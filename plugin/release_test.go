@@ -63,6 +63,9 @@ func TestDelOfACorruptRecordFreesByInode(t *testing.T) {
 			}
 			equal(t, n.list("addresses"), []string{"10.64.3.0", "fd00:64::40"})
 			equal(t, n.list("attachments"), []string{"podnet:other:eth0"})
+			if n.entry("10.64.3.0/28", "10.64.3.1") <= uint32(boottime()+100) || n.entry("fd00:64::40/122", "fd00:64::41") <= uint32(boottime()+100) {
+				t.Error("not cooling, for as long as pools do by default")
+			}
 			n.audit()
 		})
 	}
@@ -91,6 +94,16 @@ func TestCooldownRestsAnAddress(t *testing.T) {
 		t.Errorf("cooling until %v, released at %v", until, before)
 	}
 	equal(t, n.add("b").address(), "10.64.3.1")
+}
+
+// TestCooldownsOfTheBootBeforeAreForgotten: their times mean nothing any more, and might last for years.
+func TestCooldownsOfTheBootBeforeAreForgotten(t *testing.T) {
+	n := newNode(t, one(v4(100, "10.64.3.0/30")))
+	n.add("a")
+	n.ok("DEL", "a")
+	n.patch(32+5, 1) // last changed in the future
+	equal(t, n.add("b").address(), "10.64.3.0")
+	n.audit()
 }
 
 func TestCooldownSurvivesTheBlocksComingsAndGoings(t *testing.T) {

@@ -161,6 +161,18 @@ AGENT_MUTANTS = (
         (unit("agent/test_round.py"),),
     ),
     Mutant(
+        "follow-what-is-gone",
+        "an agent follows a NodeCIDR of another uid that the server has no more",
+        f"{AGENT}/service.py",
+        """        except NotFound:
+            return None
+        if obj""",
+        """        except NotFound:
+            return seen
+        if obj""",
+        (unit("agent/test_round.py"),),
+    ),
+    Mutant(
         "two-agents-at-once",
         "an agent does not wait for the one before it",
         f"{AGENT}/statedir.py",

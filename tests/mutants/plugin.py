@@ -62,6 +62,26 @@ PLUGIN_MUTANTS = (
         (plugin("TestCooldown.*"),),
     ),
     Mutant(
+        "no-cooldown-where-the-record-is-damaged",
+        "an address that is freed without its record is free at once",
+        f"{STATE}/index.go",
+        """	index.Set(address, coolingUntil(defaultCooldownSeconds))
+""",
+        """	index.Set(address, EntryFree)
+""",
+        (plugin("TestDelOfACorruptRecordFreesByInode"),),
+    ),
+    Mutant(
+        "index-of-the-boot-before",
+        "times of an earlier boot are believed",
+        f"{STATE}/index.go",
+        """		float64(le.Uint64(header[changedAt:])) > Now():
+""",
+        """		false:
+""",
+        (plugin("TestCooldownsOfTheBootBeforeAreForgotten"),),
+    ),
+    Mutant(
         "assign-what-is-reserved",
         "reserved addresses are assigned",
         f"{IPAM}/choose.go",

@@ -279,6 +279,42 @@ WRITES = (
         (unit("reconcile/test_ledger.py"),),
     ),
     Mutant(
+        "an-older-list-means-nothing",
+        "a list of an older version than one before does not make the ledger suspect",
+        f"{RECONCILE}/rounds.py",
+        "        if self.observed.regressed:\n",
+        "        if False:\n",
+        (unit("reconcile/test_rounds.py"), simulation()),
+    ),
+    Mutant(
+        "doubt-without-fresh-lists",
+        "after a write that nothing is known of the next plan is made on the caches",
+        f"{RECONCILE}/rounds.py",
+        """                self._failures += 1
+                self._relist = True
+""",
+        """                self._failures += 1
+""",
+        (unit("reconcile/test_rounds.py"),),
+    ),
+    Mutant(
+        "a-list-is-as-new-as-its-answer",
+        "the wait for silent nodes ends by a list that was made before its end",
+        f"{RECONCILE}/rounds.py",
+        "self._relist, self._listed_at = False, began",
+        "self._relist, self._listed_at = False, self.clock.monotonic()",
+        (unit("reconcile/test_rounds.py"),),
+    ),
+    Mutant(
+        "watched-as-a-follower",
+        "a new leader takes the time in which it followed for a time in which it watched",
+        f"{RECONCILE}/rounds.py",
+        """        self.memory = LeaderMemory(self.clock, self.clock.monotonic())
+        self.ledger.judge""",
+        """        self.ledger.judge""",
+        (unit("reconcile/test_rounds.py"),),
+    ),
+    Mutant(
         "a-later-epoch-means-nothing",
         "a node that has seen a later epoch than the API has does not make the ledger suspect",
         f"{RECONCILE}/rounds.py",

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from podcidr.agent.service import Agent
-from podcidr.agent.statedir import StateDir
+from podcidr.agent.statedir import Standing, StateDir
 from podcidr.config import AgentConfig
 from podcidr.core.prefix import parse_prefix
 from podcidr.kube.client import KubeClient
 from podcidr.metrics import AgentMetrics
 from tests.unit.agent.objects import block, record
 from tests.unit.agent.test_files import attach
-from tests.unit.kube.fakes import FakeTransport, VirtualClock, ok
+from tests.unit.kube.fakes import FakeTransport, VirtualClock, ok, status
 
 BLOCK = "10.64.3.0/28"
 Object = dict[str, Any]
@@ -104,6 +104,15 @@ async def test_a_nodecidr_of_another_uid_is_taken_after_a_consistent_read_only(a
     assert [call.path.rpartition("/")[2] for call in transport.calls] == ["n1"]
     assert agent.publisher.standing is not None
     assert agent.publisher.standing.uid == "u2"
+
+
+async def test_one_that_is_gone_already_is_not_followed(agent: Agent) -> None:
+    await agent._round()
+    transport: FakeTransport = agent._client._transport  # type: ignore[assignment]  # the fixture's
+    agent.nodecidrs.observe(nodecidr(uid="u2", epoch=30, version=9))
+    transport.answer = lambda call: status(404, "NotFound")
+    await agent._round()
+    assert agent.publisher.standing == Standing("u1", 7)
 
 
 async def test_one_that_only_the_cache_has_is_not_followed(agent: Agent) -> None:

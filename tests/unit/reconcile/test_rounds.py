@@ -1,7 +1,9 @@
 """What a round must have listed before it claims: the geometry rule, with events that come at bad moments."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from podcidr.kube.errors import Invalid
 from podcidr.kube.events import EventRecorder
 from podcidr.kube.lease import LeaseHistory
 from podcidr.metrics import OperatorMetrics
+from podcidr.reconcile.apply import Doubt
 from podcidr.reconcile.memory import LONGEST_STILL_SECONDS, REFUSALS
 from podcidr.reconcile.observed import Observed
 from podcidr.reconcile.rounds import Rounds, Settings
@@ -123,6 +126,53 @@ async def test_a_node_that_has_seen_a_later_epoch_makes_the_ledger_suspect(stand
     await stand.round()
     assert "later epoch" in (stand.rounds.ledger.why or "")
     assert not stand.listed(), "nothing is claimed before the nodes have told"
+
+
+async def test_a_list_older_than_one_before_makes_the_ledger_suspect(stand: Stand) -> None:
+    stand.node_appears()
+    await stand.round()
+    stand.observed.nodecidrs.regressed = True
+    await stand.round()
+    assert "older version" in (stand.rounds.ledger.why or "")
+    assert not stand.listed(), "nothing is claimed before the nodes have told"
+
+
+async def test_a_doubt_is_followed_by_fresh_lists(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def doubt(*_: Any) -> Any:
+        stand.rounds.halt()
+        raise Doubt("no answer, and none to the read after it")
+
+    stand.node_appears()
+    monkeypatch.setattr(stand.rounds._applier, "apply", doubt)
+    leading = asyncio.create_task(stand.rounds.run(LeaseHistory("other", 1.0)))
+    await stand.clock.advance(60)
+    await leading
+    assert stand.rounds._relist
+
+
+async def test_a_list_tells_of_the_moment_when_it_was_asked_for(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a silent node said later, while the list was on its way, may not be in it."""
+    relist: Callable[[], Awaitable[Any]] = stand.observed.relist
+
+    async def slow() -> Any:
+        stand.clock.now += 7
+        return await relist()
+
+    monkeypatch.setattr(stand.observed, "relist", slow)
+    began = stand.clock.now
+    await stand.round()
+    assert stand.rounds._listed_at == began
+
+
+async def test_who_begins_to_lead_has_watched_nothing_yet(stand: Stand) -> None:
+    """Else it would take blocks back by a window of targets that it has not seen."""
+    stand.clock.now += 1000
+    leading = asyncio.create_task(stand.rounds.run(LeaseHistory("other", 1.0)))
+    await asyncio.sleep(0)
+    assert stand.rounds.memory.watching_since == stand.clock.now
+    leading.cancel()
+    with suppress(asyncio.CancelledError):
+        await leading
 
 
 async def test_a_nodecidr_at_its_last_epoch_is_left_alone(stand: Stand) -> None:
