@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from podcidr.kube.transport import Reply
+from podcidr.kube.transport import BetweenReads, Reply
 from tests.simulation.fake_rules import broken_rule, defaulted, forbidden_delete
 from tests.simulation.patches import PatchFailed, json_patch, merge_patch
 
@@ -396,7 +396,9 @@ class DirectTransport:
         """At once."""
         return self._api.handle(method, path, body, content_type)
 
-    async def stream(self, path: str, *, timeout_seconds: float, idle_seconds: float) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, path: str, *, timeout_seconds: float, idle_seconds: float, between_reads: BetweenReads | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """Yield what has happened; nothing new comes while nobody writes."""
         lines: list[bytes] = []
         ended: list[bytes] = []

@@ -54,7 +54,7 @@ class Sandbox:
 class SimulatedInotify:
     """Watches the directories that exist when it starts; the machine tells when files changed."""
 
-    def __init__(self, directories: tuple[Path, ...], on_change: Callable[[], None]) -> None:
+    def __init__(self, directories: tuple[Path, ...], on_change: Callable[[], None], *, once: tuple[Path, ...]) -> None:
         self._root, self._on_change = directories[0].parent, on_change
 
     def start(self, _loop: asyncio.AbstractEventLoop) -> bool:
@@ -66,6 +66,9 @@ class SimulatedInotify:
     def renew(self) -> bool:
         """The machine tells of whatever changes."""
         return True
+
+    def rearm(self) -> None:
+        """And however often."""
 
     def close(self, _loop: asyncio.AbstractEventLoop) -> None:
         """The process's end is enough."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from podcidr.kube.errors import OutcomeUnknown, Stalled, Unreachable, from_status
-from podcidr.kube.transport import Reply
+from podcidr.kube.transport import BetweenReads, Reply
 from tests.simulation.fake_api import Change, FakeApi, Refused, Watcher, parse
 from tests.simulation.loop import Due, Process, VirtualLoop
 
@@ -103,7 +103,9 @@ class SimulatedTransport:
         _Exchange(self._net, self._process, answer, method, path, body, content_type).send(timeout_seconds, held_back)
         return await answer
 
-    async def stream(self, path: str, *, timeout_seconds: float, idle_seconds: float) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, path: str, *, timeout_seconds: float, idle_seconds: float, between_reads: BetweenReads | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the lines of a watch."""
         stream = _Stream(self._net, self._process, self._replica, path, idle_seconds)
         self._process.on_death.append(stream.close)
@@ -111,6 +113,8 @@ class SimulatedTransport:
             await stream.open()
             while (line := await stream.next()) is not None:
                 yield line
+                if stream.is_read and between_reads is not None and (pause := between_reads()) is not None:
+                    await pause
         finally:
             stream.close()
             if stream.close in self._process.on_death:
@@ -237,6 +241,11 @@ class _Stream:
         if isinstance(line, Exception):
             raise line
         return line
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all that came is handed over."""
+        return not self._lines
 
     def fail(self, error: Exception) -> None:
         """The connection breaks; what was on its way is lost."""

@@ -33,6 +33,8 @@ def cooling_and_held(path: Path, state_id: str, now_seconds: float) -> tuple[dic
     content = _read(path)
     for block, offset in _rows(content, state_id, now_seconds):
         for position, until in enumerate(struct.unpack_from(f"<{block.size}I", content, offset)):
+            if until == FREE:
+                continue
             if until == HELD:
                 held.add(Address(block.family, block.address + position))
             elif until > now_seconds:

@@ -8,21 +8,27 @@ from pathlib import Path
 
 POLL_SECONDS = 0.1
 _CHANGES = 0x00000008 | 0x00000040 | 0x00000080 | 0x00000100 | 0x00000200  # close-write, moved out and in, create, delete
+_ONCE = 0x80000000  # IN_ONESHOT: the watch ends with its first event
 _BUFFER_BYTES = 65536
 
 
 class Inotify:
-    """One inotify instance (there are 128 a user) for some directories; `on_change` runs in the event loop."""
+    """One inotify instance (there are 128 a user) for some directories; `on_change` runs in the event loop.
 
-    def __init__(self, directories: Iterable[Path], on_change: Callable[[], None]) -> None:
-        self._directories = tuple(directories)
+    Of a directory in `once` the first change is told and no other until `rearm`: who knows that it has to be read gains
+    nothing from being woken by each file of it. Whoever rearms and then reads it misses nothing.
+    """
+
+    def __init__(self, directories: Iterable[Path], on_change: Callable[[], None], *, once: Iterable[Path] = ()) -> None:
+        self._once = tuple(once)
+        self._directories = (*directories, *self._once)
         self._on_change = on_change
         self._fd = -1
+        self._libc = ctypes.CDLL(None, use_errno=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Begin; False if the kernel grants no instance, then `poll` does it."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if fd < 0:
             return False
         self._fd = fd
@@ -35,8 +41,17 @@ class Inotify:
 
     def renew(self) -> bool:
         """Watch the directories that are there now: one that was made again is another one."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        return self._fd < 0 or all(libc.inotify_add_watch(self._fd, os.fsencode(path), _CHANGES) >= 0 for path in self._directories)
+        return self._fd < 0 or all(self._watch(path) for path in self._directories)
+
+    def rearm(self) -> None:
+        """Tell of the next change of a directory in `once`. One that is gone is for `renew`, once it is made again."""
+        if self._fd >= 0:
+            for path in self._once:
+                self._watch(path)
+
+    def _watch(self, path: Path) -> bool:
+        mask = _CHANGES | (_ONCE if path in self._once else 0)
+        return int(self._libc.inotify_add_watch(self._fd, os.fsencode(path), ctypes.c_uint32(mask))) >= 0
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """End; `start` may follow."""

@@ -153,9 +153,10 @@ def _take(state: StateDir, now_seconds: float) -> str | None:
 async def _run(agent: Agent, state: StateDir) -> None:
     """All parts side by side; the end of one is the end of all."""
     loop = asyncio.get_running_loop()
-    directories = (state.attachments, state.pending)  # an address never comes or goes without its attachment
-    watcher = inotify.Inotify(directories, agent.files_changed)
-    agent.on_directories_made = watcher.renew
+    # A mark is told at once, each of them; an address never comes or goes without its attachment.
+    directories = (state.pending, state.attachments)
+    watcher = inotify.Inotify(directories[:1], agent.files_changed, once=directories[1:])
+    agent.on_directories_made, agent.on_round = watcher.renew, watcher.rearm
     parts: list[Coroutine[Any, Any, None]] = [reflector.run() for reflector in agent.reflectors]
     parts += [agent.run(), agent.resync.run(), agent.reclaim(), agent.reporter.run(), agent.events.run()]
     if not watcher.start(loop):

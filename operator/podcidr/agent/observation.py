@@ -53,7 +53,8 @@ class Observer:
         attachments = self._attachments.scan()
         held: dict[Address, Prefix | None] = dict.fromkeys(addresses)
         for attachment in attachments.values():
-            held |= {ip.address: ip.block for ip in attachment.ips}
+            for ip in attachment.ips:
+                held[ip.address] = ip.block
         cooling, indexed = index.cooling_and_held(self._state.index, state_id, now_seconds)
         vanished = indexed - held.keys()  # whoever took the links and records away did not ask the pods
         held |= dict.fromkeys(vanished)

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -118,7 +119,16 @@ def text(value: object) -> str:
 
 def address(written: object) -> Address:
     """An address from its text."""
-    return Address(*parse_address(text(written)))
+    return _address(text(written))
+
+
+@lru_cache(maxsize=8192)
+def _address(written: str) -> Address:
+    """Each look has the names of all that are held, and lowest-first has the same ones come again and again."""
+    return Address(*parse_address(written))
+
+
+_prefix = lru_cache(maxsize=1024)(parse_prefix)
 
 
 def _name(value: object) -> str:
@@ -163,12 +173,13 @@ class Directory(Generic[T]):
         self.damaged = {}
         with os.scandir(self._path) as entries:
             for entry in entries:
-                if not is_data(entry.name):
-                    continue
-                known = self._cache.get(entry.name)
+                name = entry.name
+                known = self._cache.get(name)
                 if known is None or known.inode != entry.inode() or known.value is None:
-                    known = self._know(entry.name, entry.inode())
-                found[entry.name] = known
+                    if not is_data(name):
+                        continue
+                    known = self._know(name, entry.inode())
+                found[name] = known
         self._cache = found
         return {name: known.value for name, known in found.items() if known.value is not None}
 
@@ -231,7 +242,7 @@ def _pod(document: dict[str, Any]) -> PodRef:
 
 def _held(entry: dict[str, Any]) -> Held:
     try:
-        block = parse_prefix(entry["block"]) if entry.get("block") else None
+        block = _prefix(entry["block"]) if entry.get("block") else None
     except PodcidrError:
         block = None
     return Held(address(entry["address"]), block, int(_seconds(entry.get("cooldownSeconds"))), text(entry.get("pool")))

@@ -13,6 +13,7 @@ from podcidr.core.pins import Resolution, narrow
 from podcidr.core.prefix import BITS, Family, Prefix
 
 Pools = tuple[str, ...]
+Places = dict[tuple[Family, int], dict[int, Prefix]]  # blocks by family and host bits, then by the bits before these
 MAX_DEMAND = 256  # the API server takes no more entries
 
 
@@ -31,6 +32,7 @@ class Need:
     """Of one list of pools: addresses used or asked for (`level`), ADDs that wait, addresses here, and how many exceed the target.
 
     `idle`: addresses of empty blocks, where the pool has no free block for anybody else. `short`: pods for which there is no address.
+    `ends`: when each of the addresses that cool down here is free again, in order.
     """
 
     level: int
@@ -39,6 +41,7 @@ class Need:
     spare: int
     idle: int = 0
     short: int = 0
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,10 @@ class Node:
 def count(node: Node) -> Report:
     """The report. The observation must have been made after the publication: only then no address can follow it."""
     marked, bound = _waiting(node)
-    waiting, usage, room = marked + bound, _usage(node), node.published.room
+    waiting, room = marked + bound, node.published.room
+    usage, ends = _usage(node)
     demand = _demand(node, waiting)
-    needs = {key: _need(key, node, usage, demand[key], marked.count(key[0])) for key in demand}
+    needs = {key: _need(key, node, usage, ends, demand[key], marked.count(key[0])) for key in demand}
     return Report(
         uid=node.published.standing.uid,
         epoch=node.published.standing.epoch,
@@ -132,7 +136,8 @@ def _free(family: Family, room: Mapping[Prefix, int], usage: Mapping[Prefix, tup
 
 
 def _need(
-    key: tuple[Pools, Family], node: Node, usage: Mapping[Prefix, tuple[int, int]], demand: tuple[int, int], waiting: int
+    key: tuple[Pools, Family], node: Node, usage: Mapping[Prefix, tuple[int, int]], ends: Mapping[Prefix, list[int]],
+    demand: tuple[int, int], waiting: int,
 ) -> Need:  # fmt: skip
     """The planner's target against what is published: the agent tells at once what makes the operator grow, the rest in its time."""
     pools, family = key
@@ -148,7 +153,8 @@ def _need(
     full = {name for name in pools if name in node.pools and node.pools[name].exhausted}
     idle = sum(room.get(entry.prefix, 0) for entry in entries if entry.pool in full and entry.prefix not in usage)
     free = _free(family, {block: room[block] for block in blocks if block in room}, usage)
-    return Need(level, waiting, total, total - target, idle, max(0, pending - free))
+    ending = tuple(sorted(end for block in blocks for end in ends.get(block, ())))
+    return Need(level, waiting, total, total - target, idle, max(0, pending - free), ending)
 
 
 def pools_of(pod: PodSeen, namespaces: Mapping[str, Resolution], automatic: Pools) -> Pools | None:
@@ -162,26 +168,36 @@ def pools_of(pod: PodSeen, namespaces: Mapping[str, Resolution], automatic: Pool
     return narrow(pod.namespace, pod.name, pod.pin, allowed).pools
 
 
-def _usage(node: Node) -> dict[Prefix, tuple[int, int]]:
-    """Per block: in use, cooling. Listed in the spec or not: what is in use anywhere must be known."""
+def _usage(node: Node) -> tuple[dict[Prefix, tuple[int, int]], dict[Prefix, list[int]]]:
+    """Per block: in use and cooling, and when that ends. Listed in the spec or not: what is in use anywhere must be known."""
     usage: dict[Prefix, tuple[int, int]] = {}
+    ends: dict[Prefix, list[int]] = {}
     blocks = {entry.prefix for entry in node.nodecidr.entries}
-    lengths = {(block.family, block.length) for block in blocks}
+    places = _places(blocks)
     for address, recorded in node.observation.held.items():
-        block = recorded if recorded in blocks else _block_of(address, blocks, lengths, node.pools)
+        block = recorded if recorded in blocks else _block_of(address, places, node.pools)
         in_use, cooling = usage.get(block, (0, 0))
         usage[block] = in_use + 1, cooling
-    for address in node.observation.cooling:
-        block = _block_of(address, blocks, lengths, node.pools)
+    for address, end in node.observation.cooling.items():
+        block = _block_of(address, places, node.pools)
         in_use, cooling = usage.get(block, (0, 0))
         usage[block] = in_use, cooling + 1
-    return usage
+        ends.setdefault(block, []).append(end)
+    return usage, ends
 
 
-def _block_of(address: Address, blocks: set[Prefix], lengths: set[tuple[Family, int]], pools: Mapping[str, PoolSeen]) -> Prefix:
+def _places(blocks: Collection[Prefix]) -> Places:
+    places: Places = {}
+    for block in blocks:
+        host_bits = BITS[block.family] - block.length
+        places.setdefault((block.family, host_bits), {})[block.address >> host_bits] = block
+    return places
+
+
+def _block_of(address: Address, places: Places, pools: Mapping[str, PoolSeen]) -> Prefix:
     """The block the address counts for: the spec's that holds it, else as its pool is cut, else itself alone."""
-    for family, length in lengths:
-        if family is address.family and (block := _around(address, length)) in blocks:
+    for (family, host_bits), blocks in places.items():
+        if family is address.family and (block := blocks.get(address.number >> host_bits)):
             return block
     alone = Prefix(address.family, address.number, BITS[address.family])
     for seen in pools.values():

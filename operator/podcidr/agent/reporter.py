@@ -1,6 +1,7 @@
 """Sends reports: what matters at once, drift lazily, never more than the API server should bear."""
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,9 +55,15 @@ def due_seconds(last: Report | None, new: Report, age_seconds: float, resync_sec
     return max(0.0, min(periods) - age_seconds)
 
 
-def margin(report: Report, peak: Peak) -> int:
-    """How many pods may come before that is news to the operator."""
-    return min((max(need.spare, peak.get(key, 0) - need.level) for key, need in report.needs.items()), default=0)
+def is_news(report: Report, peak: Peak, arrived: int, now_seconds: float) -> bool:
+    """Whether so many pods, come since the report was counted, may be news to the operator.
+
+    Addresses that have cooled down since then are theirs: on a full node each pod takes the place of another.
+    """
+    return any(
+        arrived - bisect_right(need.ends, now_seconds) > max(need.spare, peak.get(key, 0) - need.level)
+        for key, need in report.needs.items()
+    )
 
 
 def _is_urgent(last: Report, new: Report, peak: Peak) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from podcidr.agent.rebuild import ended, from_cache, from_pods, recover, rewrite
 from podcidr.agent.reclaim import Reclaimer
 from podcidr.agent.records import Attachment
 from podcidr.agent.report import Node, Pools, Report, count, pools_of
-from podcidr.agent.reporter import Reporter, margin
+from podcidr.agent.reporter import Reporter, is_news
 from podcidr.agent.resync import Resync
 from podcidr.agent.statedir import StateDir, StateDirError
 from podcidr.agent.waiting import Absence, change_or_timeout
@@ -31,6 +31,7 @@ from podcidr.kube.errors import KubeError, NotFound
 from podcidr.kube.events import EventRecorder, ObjectRef
 from podcidr.kube.reflector import OnChange, Reflector
 from podcidr.kube.resources import IPPOOLS, NAMESPACES, NODECIDRS, PODS, Resource
+from podcidr.kube.transport import BetweenReads
 from podcidr.metrics import AgentMetrics
 
 V = TypeVar("V")
@@ -38,7 +39,13 @@ COALESCE_SECONDS = 0.02
 RETRY_SECONDS = 5.0
 MARKS_SECONDS = 2.0  # nothing tells that an ADD died: its mark's flock is free, that is all
 COOLING_SECONDS = 2.0  # ends of cooldowns are gathered so long
-GATHER_SECONDS = 2.0  # and so long what nobody waits for: each look costs as much as a pod
+# What nobody waits for is gathered so long, for each look costs as much as a pod. A mark, a pod more than there is room for, a
+# change of NodeCIDR, IPPool or Namespace end it at once; while anything waits, a block drains or a file can't be written, there is none.
+GATHER_SECONDS = 5.0
+SCARCE_GATHER_SECONDS = 2.0  # a pool is exhausted: what falls empty here, pods elsewhere may wait for
+# A pod that is replaced is four changes within a moment, and more where kubelet tells of its containers: the first is read at once,
+# those of the next moment together. It is ADDs that wait, not pods: their marks are told meanwhile, and counted without the pods.
+PODS_GATHER_SECONDS = 0.25
 REMEDY = "It ends with a DEL or GC of its container (delete its pod); if there is none, and no pod here has its address, remove it"
 PAGE_LIMITS = {PODS: 6, NAMESPACES: 100}  # 250 whole pods at once would double the agent's memory
 
@@ -81,7 +88,8 @@ class Agent:
         self._dirty = asyncio.Event()  # look, in a moment
         self._urgent = asyncio.Event()  # look now
         self._watchful = True  # something on this node waits: every change may be the one
-        self._margin = 0  # so many pods may come before that is news
+        self._counted: Report | None = None
+        self._arrived = 0  # pods since then
         self._turn = asyncio.Lock()
         self._rebuild_due = not ready
         self._caught_up = False
@@ -94,6 +102,7 @@ class Agent:
         self._absence = Absence(config.node_name)
         self.claim: Callable[[str], bool] = lambda _uid: True
         self.on_directories_made: Callable[[], object] = lambda: None
+        self.on_round: Callable[[], object] = lambda: None  # whatever changes from here on is news
         self.observation: Observation | None = None
         self.publisher = Publisher(state, config.node_name, state_id, ready=ready, metrics=metrics)
         self.arrivals = Arrivals(state, state_id)
@@ -113,7 +122,7 @@ class Agent:
         own, here = f"metadata.name={config.node_name}", f"spec.nodeName={config.node_name}"
         # A new list of our NodeCIDR: the server's data may have begun anew, so the report is due.
         self.nodecidrs = self._reflector(NODECIDRS, observed.nodecidr, self._changed, own, on_list=self.reporter.repeat, compares=True)
-        self.pods = self._reflector(PODS, observed.pod, self._pod_changed, here)
+        self.pods = self._reflector(PODS, observed.pod, self._pod_changed, here, between_reads=self._gather_pods)
         self.pools: Reflector[PoolSeen] = self._reflector(IPPOOLS, observed.ippool, self._changed)
         self.namespaces = self._reflector(NAMESPACES, observed.namespace, self._namespace_changed)
         self.resync = Resync(
@@ -143,6 +152,7 @@ class Agent:
         field_selector: str | None = None,
         on_list: Callable[[], None] = lambda: None,
         compares: bool = False,
+        between_reads: BetweenReads | None = None,
     ) -> Reflector[V]:
         reflector = AgentReflector(
             self._client,
@@ -154,6 +164,7 @@ class Agent:
             page_limit=PAGE_LIMITS.get(resource, 10),
             compares=compares,
             on_regression=self._began_anew,
+            between_reads=between_reads,
         )
         reflector.turn, reflector.on_list = self._turn, on_list
         return reflector
@@ -187,6 +198,22 @@ class Agent:
         if urgent or self._watchful:
             self._urgent.set()
 
+    def _gather_pods(self) -> Awaitable[None] | None:
+        """None while any pod may be the one that matters."""
+        if self._watchful or self._is_news(self._arrived + 1, None):
+            return None
+        return self._clock.sleep(PODS_GATHER_SECONDS)
+
+    def _is_news(self, arrived: int, pools: Pools | None) -> bool:
+        """Whether so many pods since the last count, one of them of these pools, may be."""
+        if self._counted is None or (pools and all(pools != counted for counted, _ in self._counted.needs)):
+            return True
+        return is_news(self._counted, self.reporter.peak, arrived, self._clock.monotonic())
+
+    def _gather_seconds(self) -> float:
+        exhausted = any(pool.exhausted for pool in self.pools.items.values())
+        return SCARCE_GATHER_SECONDS if exhausted else GATHER_SECONDS
+
     async def run(self) -> None:
         """Everything, for ever. Ends by cancellation only."""
         self.publisher.load()
@@ -197,12 +224,13 @@ class Agent:
             started = self._clock.monotonic()
             self._dirty.clear()
             self._urgent.clear()
+            self.on_round()
             wake = await self._round()
             # The first change at once, those that follow it gathered for a moment.
             await self._clock.sleep(max(0.0, started + COALESCE_SECONDS - self._clock.monotonic()))
             await change_or_timeout(self._dirty, self._clock, wake)
             if not self._watchful:
-                await change_or_timeout(self._urgent, self._clock, started + GATHER_SECONDS - self._clock.monotonic())
+                await change_or_timeout(self._urgent, self._clock, started + self._gather_seconds() - self._clock.monotonic())
 
     async def reclaim(self) -> None:
         """Look for leaks, and for files that are not as they were left, for ever."""
@@ -250,7 +278,7 @@ class Agent:
         if (report := self._count(self.observation)) is not None:
             self.reporter.offer(report)
             self._measure(report)
-            self._margin = margin(report, self.reporter.peak)
+            self._counted, self._arrived = report, 0
         self._watchful = report is None or bool(report.draining or self.observation.marks or self._trouble)
         return RETRY_SECONDS if self._trouble else self._next_look(report, self.observation)
 
@@ -335,11 +363,14 @@ class Agent:
         self._touch()
 
     def _pod_changed(self, _name: str, old: PodSeen | None, new: PodSeen | None) -> None:
-        arrived = old is None and new is not None and new.live and not new.host_network
-        self._margin -= arrived
-        self._touch(urgent=arrived and self._margin < 0)
+        if old is not None or new is None or new.host_network or not new.live:
+            self._touch(urgent=False)
+            return
+        pools = self._pools_of(new)
+        self._arrived += 1
+        self._touch(urgent=self._is_news(self._arrived, pools))
         # Pods that were here before us did not arrive now.
-        if arrived and new and self._caught_up and (pools := self._pools_of(new)):
+        if self._caught_up and pools:
             self.arrivals.arrive(pools, self._clock.monotonic())
 
     def _count_arrivals(self, observation: Observation) -> None:

@@ -40,11 +40,22 @@ async def change_or_timeout(changed: asyncio.Event, clock: Clock, seconds: float
         if seconds == float("inf"):
             await changed.wait()
         else:
-            sleeper = asyncio.ensure_future(clock.sleep(seconds))
-            waiter = asyncio.ensure_future(changed.wait())
-            try:
-                await asyncio.wait((sleeper, waiter), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                sleeper.cancel()
-                waiter.cancel()
+            await _set_within(changed, clock, seconds)
     changed.clear()
+
+
+async def _set_within(changed: asyncio.Event, clock: Clock, seconds: float) -> None:
+    """With one task, not two and a wait for either: this runs at every event of a pod."""
+    waits = True
+
+    def ring(_sleeper: object) -> None:
+        if waits:
+            changed.set()
+
+    sleeper = asyncio.ensure_future(clock.sleep(seconds))
+    sleeper.add_done_callback(ring)
+    try:
+        await changed.wait()
+    finally:
+        waits = False
+        sleeper.cancel()

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from podcidr.kube.clock import Clock
 from podcidr.kube.errors import Fenced, KubeError, OutcomeUnknown, TooManyRequests, Unreachable, from_reply, from_status
 from podcidr.kube.resources import Resource
-from podcidr.kube.transport import Reply, Transport
+from podcidr.kube.transport import BetweenReads, Reply, Transport
 
 Object = dict[str, Any]
 OnRequest = Callable[[str, str, str, float], None]  # verb, plural, code, seconds
@@ -130,6 +130,7 @@ class KubeClient:
         resource_version: str,
         namespace: str | None = None,
         field_selector: str | None = None,
+        between_reads: BetweenReads | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield what happens after resource_version, bookmarks included, until the server ends the stream.
 
@@ -140,7 +141,7 @@ class KubeClient:
         path = f"{resource.path(namespace=namespace)}?watch=1&allowWatchBookmarks=true&{urlencode(query)}"
         started = self._clock.monotonic()
         code = "200"
-        lines = self._transport.stream(path, timeout_seconds=seconds + 30.0, idle_seconds=WATCH_IDLE_SECONDS)
+        lines = self._transport.stream(path, timeout_seconds=seconds + 30.0, idle_seconds=WATCH_IDLE_SECONDS, between_reads=between_reads)
         try:
             async with aclosing(lines):
                 async for line in lines:

@@ -11,6 +11,7 @@ from podcidr.kube.client import PAGE_LIMIT, KubeClient, Object
 from podcidr.kube.clock import Clock
 from podcidr.kube.errors import Gone, KubeError, NotFound, Stalled
 from podcidr.kube.resources import Resource
+from podcidr.kube.transport import BetweenReads
 
 V = TypeVar("V")
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Reflector(Generic[V]):
         page_limit: int = PAGE_LIMIT,
         compares: bool = False,
         on_regression: Callable[[], None] = lambda: None,
+        between_reads: BetweenReads | None = None,
     ) -> None:
         self._client = client
         self._resource = resource
@@ -59,6 +61,7 @@ class Reflector(Generic[V]):
         self._page_limit = page_limit  # small pages keep small what a list needs at its peak
         self._compares = compares  # before each new watch: for what costs no more to list than to ask for its version
         self._on_regression = on_regression
+        self._between_reads = between_reads
         self.items: dict[str, V] = {}
         self.synced = asyncio.Event()
         self.last_progress = clock.monotonic()
@@ -252,6 +255,7 @@ class Reflector(Generic[V]):
             resource_version=str(position),
             namespace=self._namespace,
             field_selector=self._field_selector,
+            between_reads=self._between_reads,
         )
         async with aclosing(events):
             async for event in events:

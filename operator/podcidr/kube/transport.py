@@ -6,10 +6,10 @@ import socket
 import sys
 import time
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 from yarl import URL
@@ -33,6 +33,10 @@ class Reply:
     body: bytes
 
 
+# Asked when all that came is handed over: what to await before more is read, so that more comes at once. None: nothing.
+BetweenReads = Callable[[], Awaitable[None] | None]
+
+
 class Transport(Protocol):
     """What the client needs; tests and the simulation bring their own."""
 
@@ -42,7 +46,9 @@ class Transport(Protocol):
         """Send once, never again by itself. Raises Unreachable (not sent) or OutcomeUnknown."""
         ...
 
-    def stream(self, path: str, *, timeout_seconds: float, idle_seconds: float) -> AsyncGenerator[bytes, None]:
+    def stream(
+        self, path: str, *, timeout_seconds: float, idle_seconds: float, between_reads: BetweenReads | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the lines of a watch. Raises the typed error of a status other than 200, Stalled when silent."""
         ...
 
@@ -115,7 +121,9 @@ class AiohttpTransport:
         except (aiohttp.ClientError, OSError) as error:
             raise OutcomeUnknown(f"{method} {url.path}: {type(error).__name__}: {error}") from error
 
-    async def stream(self, path: str, *, timeout_seconds: float, idle_seconds: float) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, path: str, *, timeout_seconds: float, idle_seconds: float, between_reads: BetweenReads | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """Yield lines until the server ends the stream."""
         url = URL(self._base + path, encoded=True)
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS, sock_read=idle_seconds)
@@ -130,6 +138,8 @@ class AiohttpTransport:
                 async for chunk in response.content.iter_any():
                     for line in splitter.feed(chunk):
                         yield line
+                    if not splitter.unfinished and between_reads is not None and (pause := between_reads()) is not None:
+                        await _unread(response, pause)
         except _UNSENT as error:
             raise Unreachable(f"{self._base}: {error}") from error
         except aiohttp.SocketTimeoutError as error:
@@ -199,11 +209,35 @@ async def _send(
         return Reply(response.status, response.headers, await response.read())
 
 
+async def _unread(response: aiohttp.ClientResponse, pause: Awaitable[None]) -> None:
+    """Leave what comes during the pause to the kernel: it is not the bytes that cost, it is being woken for them.
+
+    By SO_RCVLOWAT, for asyncio has no way to leave a TLS socket alone. More bytes than that, or the end, still wake us.
+    """
+    connection = response.connection
+    made = connection.transport.get_extra_info("socket") if connection and connection.transport else None
+    _wake_at(made, _CHUNK_BYTES)
+    try:
+        await pause
+    finally:
+        _wake_at(made, 1)
+
+
+def _wake_at(made: Any, least_bytes: int) -> None:
+    with contextlib.suppress(AttributeError, OSError):  # no socket any more, or a kernel that can't: woken too often, then
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
+
+
 class LineSplitter:
     """Lines of any length out of chunks: aiohttp's readline stops at 128 KiB, a Node or Pod may be larger."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []  # of the unfinished line: joined once, so no quadratic copying
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the end of a line is still to come."""
+        return bool(self._pieces)
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that this chunk completes, without empty ones."""

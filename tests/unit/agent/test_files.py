@@ -326,3 +326,44 @@ async def test_changes_are_told(state: StateDir, by_inotify: bool) -> None:
         watcher.close(loop)
         if polling:
             polling.cancel()
+
+
+async def test_one_change_is_told_until_it_is_asked_for_another(state: StateDir) -> None:
+    """Who has to read a directory anyway is not woken by each file of it, and misses none that comes after `rearm`."""
+    told = 0
+    changed = asyncio.Event()
+
+    def on_change() -> None:
+        nonlocal told
+        told += 1
+        changed.set()
+
+    async def change(directory: Path, *files: str) -> None:
+        for name in files:
+            (directory / name).write_text("{}")
+            await asyncio.sleep(0.02)
+
+    loop = asyncio.get_running_loop()
+    watcher = inotify.Inotify([state.pending], on_change, once=[state.attachments])
+    assert watcher.start(loop)
+    try:
+        await change(state.attachments, "net:c1:eth0", "net:c2:eth0", "net:c3:eth0")
+        assert told == 1
+        watcher.rearm()
+        await change(state.attachments, "net:c4:eth0", "net:c5:eth0")
+        assert told == 2
+        changed.clear()
+        await change(state.pending, "net:c6:eth0")  # of marks each is told
+        await asyncio.wait_for(changed.wait(), 5)
+        changed.clear()
+        await change(state.pending, "net:c7:eth0")
+        await asyncio.wait_for(changed.wait(), 5)
+        (state.attachments / "net:c1:eth0").rename(state.root / "away")
+        state.attachments.rename(state.root / "elsewhere")
+        state.attachments.mkdir()
+        assert watcher.renew()
+        changed.clear()
+        await change(state.attachments, "net:c8:eth0")
+        await asyncio.wait_for(changed.wait(), 5)
+    finally:
+        watcher.close(loop)

@@ -201,7 +201,7 @@ def test_free_is_what_an_add_could_get() -> None:
 def test_need_is_the_planners_target_against_what_is_published() -> None:
     """In use, cooling and pending, with headroom: a pod more than the spare ones makes the operator grow."""
     seen = observe(record("10.64.3.1"), cooling={"10.64.3.2": 99}, marks=(mark("b", "default"),))
-    assert report(pod("a"), pod("b"), observation=seen).needs == {DEFAULT: Need(level=4, waiting=1, room=15, spare=15 - 12)}
+    assert report(pod("a"), pod("b"), observation=seen).needs == {DEFAULT: Need(level=4, waiting=1, room=15, spare=15 - 12, ends=(99,))}
     assert report(pod("a"), observation=seen, bursts={("default",): 200}).needs[DEFAULT].spare == 15 - (4 + 96)
     tight = pool(scaling={"minFreeAddresses": 0, "highUtilizationPercent": 10})
     assert report(pod("a"), observation=seen, pools=(tight,)).needs[DEFAULT].spare == 15 - 40

@@ -15,7 +15,7 @@ from podcidr.agent.reporter import (
     SERVED_SECONDS,
     Reporter,
     due_seconds,
-    margin,
+    is_news,
 )
 from podcidr.core.prefix import Family, parse_prefix
 from podcidr.kube.client import KubeClient
@@ -79,16 +79,26 @@ def test_pods_for_which_there_is_room_are_drift() -> None:
     """Else a node under churn would write at each pod that comes: the operator could do nothing with it."""
     bound = replace(BASE, pending=1, demand={KEY: (1, 2)}, needs={KEY: Need(level=5, waiting=0, room=28, spare=15)})
     assert due_seconds(BASE, bound, 0.0, RESYNC) == LAZY_SECONDS
-    assert margin(bound, {KEY: 4}) == 15
+    assert [is_news(bound, {KEY: 4}, arrived, 0.0) for arrived in (15, 16)] == [False, True]
 
 
 def test_headroom_that_shrinks_is_told_soon_and_once() -> None:
     short = replace(BASE, needs={KEY: Need(level=25, waiting=0, room=28, spare=-5)})
     assert due_seconds(BASE, short, 0.0, RESYNC, {KEY: 4}) == HEADROOM_SECONDS
     assert due_seconds(short, short, 0.0, RESYNC, {KEY: 25}) == RESYNC, "the operator knows, and gave nothing: the node may be full"
-    assert margin(short, {KEY: 25}) == 0
+    assert [is_news(short, {KEY: 25}, arrived, 0.0) for arrived in (0, 1)] == [False, True]
     full = replace(BASE, needs={KEY: Need(level=29, waiting=0, room=28, spare=-9)})
     assert due_seconds(short, full, 0.0, RESYNC, {KEY: 29}) == RESYNC
+
+
+def test_pods_that_take_the_place_of_others_are_no_news() -> None:
+    """A full node that was told so: each pod that is replaced adds one, and an address that has cooled down takes one away."""
+    full = replace(BASE, needs={KEY: Need(level=27, waiting=0, room=28, spare=-7, ends=(100, 105, 105))})
+    assert [is_news(full, {KEY: 27}, arrived, 99.9) for arrived in (0, 1)] == [False, True]
+    assert [is_news(full, {KEY: 27}, arrived, 100.0) for arrived in (1, 2)] == [False, True]
+    assert [is_news(full, {KEY: 28}, arrived, 105.0) for arrived in (4, 5)] == [False, True]
+    other = replace(full, needs={**full.needs, GOLD: Need(level=1, waiting=0, room=0, spare=-1)})
+    assert is_news(other, {KEY: 27, GOLD: 1}, 1, 100.0), "what is free again in one pool is none of another's"
 
 
 async def test_a_level_is_news_again_after_the_blocks_changed() -> None:

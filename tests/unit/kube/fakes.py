@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from podcidr.kube.errors import OutcomeUnknown
-from podcidr.kube.transport import Reply
+from podcidr.kube.transport import BetweenReads, Reply
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -97,7 +97,9 @@ class FakeTransport:
         await asyncio.sleep(0)
         return self.answer(call)
 
-    async def stream(self, path: str, *, timeout_seconds: float, idle_seconds: float) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, path: str, *, timeout_seconds: float, idle_seconds: float, between_reads: BetweenReads | None = None
+    ) -> AsyncGenerator[bytes, None]:
         call = self._record("WATCH", path, None, None, timeout_seconds)
         queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self.watches.append((call, queue))

@@ -1,15 +1,20 @@
 """What the fakes beside this file take for granted, held against a real API server."""
 
 import asyncio
+import fcntl
+import socket
+import sys
+import termios
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 
-from podcidr.kube import errors
-from podcidr.kube.client import KubeClient
+from podcidr.kube import errors, transport
+from podcidr.kube.client import KubeClient, WatchEvent
 from podcidr.kube.clock import SystemClock
 from podcidr.kube.credentials import Credentials, load
 from podcidr.kube.events import EventRecorder, ObjectRef
@@ -117,6 +122,60 @@ async def test_reflector_follows_large_objects_and_deletions(client: KubeClient)
         await client.delete(CONFIG_MAPS, "large", namespace="default")
         await eventually(lambda: "default/large" not in reflector.items)
         assert reflector.lists == 1
+
+
+async def test_what_comes_during_a_pause_is_read_after_it_at_once(client: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is woken for it meanwhile, and after the pause nothing is held back, however large."""
+    names, asked, sockets = list[str](), 0, list[socket.socket]()
+    release = asyncio.Event()
+    unread = transport._unread
+
+    async def note(response: aiohttp.ClientResponse, pause: Awaitable[None]) -> None:
+        assert response.connection is not None
+        assert response.connection.transport is not None
+        sockets.append(response.connection.transport.get_extra_info("socket"))
+        await unread(response, pause)
+
+    def between_reads() -> Awaitable[None] | None:
+        nonlocal asked
+        asked += 1
+        return wait() if asked == 1 else None
+
+    async def wait() -> None:
+        await release.wait()
+
+    monkeypatch.setattr(transport, "_unread", note)
+
+    async def follow(version: str) -> None:
+        events = client.watch(CONFIG_MAPS, resource_version=version, namespace="default", between_reads=between_reads)
+        async with aclosing(events):
+            names.extend([event.object["metadata"]["name"] async for event in _until(events, "paused-large")])
+
+    begun = await client.create(CONFIG_MAPS, config_map("paused-0"), namespace="default")
+    following = asyncio.create_task(follow(str(int(begun["metadata"]["resourceVersion"]) - 1)))
+    await eventually(lambda: asked == 1)
+    for number in range(1, 20):
+        await client.create(CONFIG_MAPS, config_map(f"paused-{number}"), namespace="default")
+    await eventually(lambda: _bytes_in_the_kernel(sockets[0]) > 15 * 300)
+    assert asked == 1
+    release.set()
+    await eventually(lambda: asked > 1)
+    asked_after = asked
+    await client.create(CONFIG_MAPS, config_map("paused-large", a="x" * (512 << 10)), namespace="default")
+    await asyncio.wait_for(following, 10)
+    assert names == [*(f"paused-{number}" for number in range(20)), "paused-large"]
+    assert asked_after <= 3, "one read, or two where the server wrote so"
+
+
+def _bytes_in_the_kernel(of: socket.socket) -> int:
+    return int.from_bytes(fcntl.ioctl(of.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+async def _until(events: AsyncIterator[WatchEvent], name: str) -> AsyncIterator[WatchEvent]:
+    async for event in events:
+        yield event
+        if event.object["metadata"]["name"] == name:
+            return
 
 
 async def test_write_through_and_watch_agree(client: KubeClient) -> None:

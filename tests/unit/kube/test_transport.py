@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -136,6 +136,19 @@ async def test_replaced_token_is_read_again_after_a_401(server: Server, tmp_path
 async def test_lines_of_any_length(transport: AiohttpTransport) -> None:
     lines = [line async for line in transport.stream("/lines", timeout_seconds=10, idle_seconds=5)]
     assert [len(line) for line in lines] == [11, (3 << 20) + 12]
+
+
+async def test_no_pause_within_a_line(transport: AiohttpTransport) -> None:
+    asked = 0
+
+    def between_reads() -> Awaitable[None]:
+        nonlocal asked
+        asked += 1
+        return asyncio.sleep(0.01)
+
+    lines = [line async for line in transport.stream("/lines", timeout_seconds=10, idle_seconds=5, between_reads=between_reads)]
+    assert [len(line) for line in lines] == [11, (3 << 20) + 12]
+    assert asked <= 2, "the large one came in many pieces"
 
 
 async def test_silent_stream_is_stalled(transport: AiohttpTransport) -> None:

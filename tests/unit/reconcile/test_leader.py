@@ -13,7 +13,7 @@ from podcidr.kube.client import KubeClient, Object
 from podcidr.kube.errors import Conflict, Invalid
 from podcidr.kube.events import EventRecorder
 from podcidr.kube.resources import IPBLOCKS, IPPOOLS, NODECIDRS, NODES
-from podcidr.kube.transport import Reply
+from podcidr.kube.transport import BetweenReads, Reply
 from podcidr.metrics import OperatorMetrics
 from podcidr.reconcile.observed import Observed
 from podcidr.reconcile.rounds import Rounds, Settings
@@ -39,7 +39,9 @@ class Recorded(DirectTransport):
         self.asked.append(f"{method} {plural}")
         return await super().request(method, path, body=body, content_type=content_type, timeout_seconds=timeout_seconds)
 
-    def stream(self, path: str, *, timeout_seconds: float, idle_seconds: float) -> AsyncGenerator[bytes, None]:
+    def stream(
+        self, path: str, *, timeout_seconds: float, idle_seconds: float, between_reads: BetweenReads | None = None
+    ) -> AsyncGenerator[bytes, None]:
         raise AssertionError("nothing is watched here: the caches are as old as their last list")
 
 
