@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ spec: {ipv4: {cidrs: [10.64.0.0/16]}}
 """
 PODS = 110
 TICKS = 100  # of /proc/PID/stat, a second
+REPORTS, REQUESTS = "podcidr_agent_reports_total", "podcidr_api_requests_total"
 MIB_BAR, CPU_PERCENT_BAR, WRITES_BAR = 45.0, 0.5, 1.0
 FAIL_FACTOR = 3  # other work on the machine must not fail anybody
 
@@ -55,6 +56,10 @@ async def play(seconds: float) -> list[Cost]:
                 await machine.start_pod("web", f"pod-{number}")
             # The first minutes fill the cooldown (120 s): addresses in use and blocks grow until then.
             await churn(machine, 130.0)
+            # From one write on: else as many as there are, and one more by chance, fall into so many seconds.
+            written = asyncio.ensure_future(next_write(agent))
+            await churn(machine, 60.0, written.done)
+            written.cancel()
             async with measured("110 pods replaced once a minute", agent, seconds) as busy:
                 busy.replaced = await churn(machine, seconds)
             await asyncio.sleep(150.0)  # the last addresses cool down, the operator takes blocks back
@@ -63,17 +68,24 @@ async def play(seconds: float) -> list[Cost]:
             return [busy, idle]
 
 
-async def churn(machine: Machine, seconds: float) -> int:
+async def churn(machine: Machine, seconds: float, ended: Callable[[], bool] = lambda: False) -> int:
     """Replace one pod after the other, evenly: each once a minute. Gives how many."""
     started, every = time.monotonic(), 60.0 / PODS
     count = 0
-    while (due := count * every) < seconds:
+    while (due := count * every) < seconds and not ended():
         await asyncio.sleep(max(0.0, started + due - time.monotonic()))
         name = f"pod-{count % PODS}"
         await machine.stop_pod("web", name)
         await machine.start_pod("web", name)
         count += 1
     return count
+
+
+async def next_write(agent: Program) -> None:
+    """Wait until the agent has written its status once more."""
+    before = (await agent.metrics()).total(REPORTS, outcome="done")
+    while (await agent.metrics()).total(REPORTS, outcome="done") == before:  # noqa: ASYNC110 - it is asked, and never tells
+        await asyncio.sleep(0.5)
 
 
 @contextlib.asynccontextmanager
@@ -84,9 +96,8 @@ async def measured(phase: str, agent: Program, seconds: float) -> AsyncIterator[
     yield cost
     elapsed, after = time.monotonic() - started, await agent.metrics()
     cost.cpu_percent = 100 * (ticks(agent.pid) - cpu) / TICKS / elapsed
-    reports, requests = ("podcidr_agent_reports_total", "podcidr_api_requests_total")
-    cost.writes_per_30_seconds = 30 * (after.total(reports, outcome="done") - before.total(reports, outcome="done")) / elapsed
-    cost.requests_per_second = (after.total(requests) - before.total(requests)) / elapsed
+    cost.writes_per_30_seconds = 30 * (after.total(REPORTS, outcome="done") - before.total(REPORTS, outcome="done")) / elapsed
+    cost.requests_per_second = (after.total(REQUESTS) - before.total(REQUESTS)) / elapsed
     cost.resident_mib, cost.peak_mib = memory_mib(agent.pid, "VmRSS"), memory_mib(agent.pid, "VmHWM")
     print(f"  {cost}", file=sys.stderr, flush=True)
 
