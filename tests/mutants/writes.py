@@ -37,6 +37,16 @@ WRITES = (
         (unit("reconcile/test_memory.py"),),
     ),
     Mutant(
+        "unstamped-has-rested",
+        "a quarantine of which nobody knows since when has lasted long enough",
+        f"{RECONCILE}/memory.py",
+        """            return 0.0
+        return max""",
+        """            return 1e9
+        return max""",
+        (unit("reconcile/test_memory.py"),),
+    ),
+    Mutant(
         "quarantine-before-the-list",
         "the IPBlock is quarantined though the list may still have it",
         f"{RECONCILE}/apply.py",

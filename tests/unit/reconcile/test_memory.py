@@ -1,9 +1,11 @@
 """What the leader remembers of nodes that are gone: silence, or a person's word that no later report belies."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from podcidr.core.model import Node, NodeCIDR, Report, Snapshot
 from podcidr.core.plan import Plan
+from podcidr.kube.clock import rfc3339
 from podcidr.reconcile.memory import LeaderMemory
 from tests.property import build
 from tests.unit.kube.fakes import VirtualClock
@@ -72,6 +74,33 @@ def test_who_is_gone_is_forgotten() -> None:
 def test_never_means_no_report_at_all() -> None:
     clock = VirtualClock()
     assert gone_since(LeaderMemory(clock, 0.0), replace(SEEN, said_gone_after="never")) == clock.monotonic()
+
+
+def test_a_quarantine_lasts_from_its_stamp_and_without_one_from_first_sight() -> None:
+    pool, clock = build.pool("default", "10.0.0.0/24"), VirtualClock()
+    bare = replace(build.block("10.0.0.0/28", "n1", pool), uid="bare", quarantined=True)
+    early = replace(
+        build.block("10.0.0.16/28", "n1", pool), uid="early", quarantined=True, released_at=rfc3339(clock.wall() - timedelta(seconds=30))
+    )
+    late = replace(
+        build.block("10.0.0.32/28", "n1", pool), uid="late", quarantined=True, released_at=rfc3339(clock.wall() + timedelta(hours=1))
+    )
+    memory, began = LeaderMemory(clock, 0.0), clock.monotonic()
+    for _ in range(2):
+        memory.look({}, {}, {block.name: block for block in (bare, early, late)})
+        clock.now += 100
+    assert memory.value({}).quarantined_since == {"bare": began, "early": began - 30, "late": began}
+
+
+def test_a_node_of_which_only_a_claim_is_left_is_gone_too() -> None:
+    """Without Node and NodeCIDR its block would be nobody's, for ever."""
+    claim = build.block("10.0.0.0/28", "n1", build.pool("default", "10.0.0.0/24"))
+    clock = VirtualClock()
+    memory = LeaderMemory(clock, 0.0)
+    memory.look({}, {}, {claim.name: claim})
+    assert memory.value({}).gone_since == {"n1": clock.monotonic()}
+    memory.look({"n1": Node("n1")}, {}, {claim.name: claim})
+    assert not memory.value({}).gone_since
 
 
 def test_a_claim_that_never_entered_needs_quarantine_once_a_list_has_it() -> None:
