@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,31 +54,41 @@ async def play(seconds: float) -> list[Cost]:
             agent = await machine.start_agent()
             for number in range(PODS):
                 await machine.start_pod("web", f"pod-{number}")
+            churn = Churn(machine)
+            replacing = asyncio.create_task(churn.run())
             # The first minutes fill the cooldown (120 s): addresses in use and blocks grow until then.
-            await churn(machine, 130.0)
+            await asyncio.sleep(130.0)
             # From one write on: else as many as there are, and one more by chance, fall into so many seconds.
-            written = asyncio.ensure_future(next_write(agent))
-            await churn(machine, 60.0, written.done)
-            written.cancel()
+            await asyncio.wait_for(next_write(agent), 60.0)
+            before = churn.replaced
             async with measured("110 pods replaced once a minute", agent, seconds) as busy:
-                busy.replaced = await churn(machine, seconds)
+                await asyncio.sleep(seconds)
+                busy.replaced = churn.replaced - before
+            churn.ended = True
+            await replacing
             await asyncio.sleep(150.0)  # the last addresses cool down, the operator takes blocks back
             async with measured("nothing happens", agent, seconds) as idle:
                 await asyncio.sleep(seconds)
             return [busy, idle]
 
 
-async def churn(machine: Machine, seconds: float, ended: Callable[[], bool] = lambda: False) -> int:
-    """Replace one pod after the other, evenly: each once a minute. Gives how many."""
-    started, every = time.monotonic(), 60.0 / PODS
-    count = 0
-    while (due := count * every) < seconds and not ended():
-        await asyncio.sleep(max(0.0, started + due - time.monotonic()))
-        name = f"pod-{count % PODS}"
-        await machine.stop_pod("web", name)
-        await machine.start_pod("web", name)
-        count += 1
-    return count
+@dataclass
+class Churn:
+    """Replaces one pod after the other, evenly, each once a minute: two at once would be a pod more than ever, and news."""
+
+    machine: Machine
+    replaced: int = 0
+    ended: bool = False
+
+    async def run(self) -> None:
+        """Until `ended`."""
+        started, every = time.monotonic(), 60.0 / PODS
+        while not self.ended:
+            await asyncio.sleep(max(0.0, started + self.replaced * every - time.monotonic()))
+            name = f"pod-{self.replaced % PODS}"
+            await self.machine.stop_pod("web", name)
+            await self.machine.start_pod("web", name)
+            self.replaced += 1
 
 
 async def next_write(agent: Program) -> None:
