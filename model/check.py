@@ -57,7 +57,7 @@ def without(model: str, *guards: str, world: str = "", level: str = "quick", sea
 
 
 BACKWARDS = "-DREVERSE"
-"""Last process first: finds most errors of geometry.pml ten times as fast."""
+"""Last process first: finds most errors of geometry.pml and restore.pml ten times as fast."""
 DENSE = "-DCOLLAPSE"
 """A third of the memory, twice the time."""
 
@@ -68,6 +68,11 @@ RUNS = [
     *without("block", "NO_EPOCH_TEST", "NO_RAISE", "ANY_REPORT", "FREE_ANY", "COUNT_FIRST", world="PROMPT", level="smoke"),
     Run("geometry", "LAZY NEW=1 MOVES=2", level="smoke"),
     *without("geometry", "WITNESS", "NO_READ", "NO_LIST_AGAIN", "LIST_FIRST", level="smoke", search=BACKWARDS),
+    Run("restore", "PROMPT EPOCHS=3", level="smoke"),
+    *without("restore", "WITNESS", "NO_QUESTION", "AHEAD_TELLS", world="PROMPT EPOCHS=5", level="smoke"),
+    *without("restore", "CLAIM_AT_ONCE", "FILE_BACK", "NO_DRAIN", world="PROMPT EPOCHS=5", level="smoke", search=BACKWARDS),
+    Run("restore", "PROMPT EPOCHS=4", search=DENSE),
+    *without("restore", "NOT_STILL", "EQUAL_BACK", world="PROMPT EPOCHS=4", search=BACKWARDS),
     Run("block", search=DENSE),
     Run("block", "PROMPT AGAIN"),
     *without("block", "WITNESS", "NO_UID_TEST", "NO_TOUCH", "NO_ADOPT", "REPORT_ANY_UID", "NO_FENCE", world="PROMPT AGAIN"),
@@ -83,6 +88,7 @@ RUNS = [
     *without("block", "NO_NODE_READ", world="PROMPT LOST AGAIN", level="full"),
     Run("block", "PROMPT AGAIN LATE", level="full", search=DENSE),
     Run("block", "PROMPT TWO_AGENTS", level="full", search=DENSE),
+    Run("restore", "PROMPT EPOCHS=5", level="full", search=DENSE),
     Run("geometry", level="full", search=DENSE),
     Run("geometry", "ANY_VERSION", level="full", search=DENSE),
 ]

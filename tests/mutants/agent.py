@@ -55,10 +55,18 @@ AGENT_MUTANTS = (
         "go-back-an-epoch",
         "an agent that reads late replaces a newer allocation file",
         f"{AGENT}/statedir.py",
-        """            if standing and standing.uid == document["uid"] and standing.epoch > document["epoch"]:
+        """            if standing and standing.outlasts(new):
                 return standing
 """,
         "",
+        (unit("agent/test_statedir.py"),),
+    ),
+    Mutant(
+        "take-the-same-epoch-for-the-same-history",
+        "a list from before a restore replaces the file of a later one that is lost, if their epochs are the same",
+        f"{AGENT}/statedir.py",
+        "(self.epoch > other.epoch or (self.epoch == other.epoch and self.question != other.question))",
+        "self.epoch > other.epoch",
         (unit("agent/test_statedir.py"),),
     ),
     Mutant(
@@ -66,10 +74,10 @@ AGENT_MUTANTS = (
         "the file is replaced while an ADD works from the old one",
         f"{AGENT}/statedir.py",
         """        async with self.locked():
-            standing = self._standing()
+            standing, new = self._standing(), standing_of(document)
 """,
         """        if True:
-            standing = self._standing()
+            standing, new = self._standing(), standing_of(document)
 """,
         (unit("agent/test_statedir.py"),),
     ),
@@ -117,7 +125,7 @@ AGENT_MUTANTS = (
         f"{AGENT}/publisher.py",
         """                log.warning("a newer allocation file stands: left alone", epoch=seen.epoch, standing=standing.epoch)
 """,
-        """                standing = Standing(seen.uid, seen.epoch)
+        """                standing = standing_of(allocation.document)
 """,
         (unit("agent/test_publisher.py"),),
     ),

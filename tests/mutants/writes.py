@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant, law, simulation, unit
 
-RECONCILE = "operator/podcidr/reconcile"
+CORE, RECONCILE, KUBE = "operator/podcidr/core", "operator/podcidr/reconcile", "operator/podcidr/kube"
 WRITES = (
     Mutant(
         "enter-what-another-attempt-claimed",
@@ -272,11 +272,9 @@ WRITES = (
     Mutant(
         "old-reports-answer",
         "a report from before the suspicion counts as an answer",
-        f"{RECONCILE}/ledger.py",
-        """        return nodecidr.uid == uid and nodecidr.known.epoch >= epoch
-""",
-        """        return nodecidr.uid == uid
-""",
+        f"{CORE}/model.py",
+        "epoch <= self.known.epoch <= self.epoch and",
+        "self.known.epoch <= self.epoch and",
         (unit("reconcile/test_ledger.py"),),
     ),
     Mutant(
@@ -342,5 +340,29 @@ WRITES = (
         """        return self._count_blocks(pool)
 """,
         (unit("reconcile/test_leader.py"), simulation()),
+    ),
+    Mutant(
+        "offer-again-what-a-lost-list-gave-away",
+        "a list goes above what its node has seen with its blocks Active, though others may have them by now",
+        f"{RECONCILE}/edits.py",
+        "        if self.decided.overtaken:  # what",
+        "        if False:  # what",
+        (unit("reconcile/test_edits.py"),),
+    ),
+    Mutant(
+        "a-lost-report-answers",
+        "a report at an epoch above the list's counts as the answer to a question that its agent has not heard",
+        f"{CORE}/model.py",
+        "epoch <= self.known.epoch <= self.epoch and",
+        "epoch <= self.known.epoch and",
+        (unit("reconcile/test_ledger.py"),),
+    ),
+    Mutant(
+        "a-lease-that-went-back-is-ours",
+        "a leader that lives through a restore of etcd does not notice",
+        f"{KUBE}/lease.py",
+        "                self.on_regression()\n",
+        "                pass\n",
+        (unit("kube/test_lease.py"),),
     ),
 )

@@ -101,7 +101,8 @@ class Snapshots:
         entries = tuple(self.entry(block) for block in sorted(set(taken)))
         automatic = tuple(pool.name for pool in sorted(self.pools, key=lambda pool: (-pool.priority, pool.name)) if not pool.pinned)
         report = self.report(f"{name}-uid", entries, automatic) if self.odd(True, False) else None
-        return NodeCIDR(name, f"{name}-uid", 5, self.odd(automatic, ("x",)), entries, report, self.odd(False, True))
+        deleting, question = self.odd(False, True), self.odd("", "q")
+        return NodeCIDR(name, f"{name}-uid", 5, self.odd(automatic, ("x",)), entries, report, deleting, question=question)
 
     def report(self, uid: str, entries: tuple[Entry, ...], automatic: tuple[str, ...]) -> Report:
         busy = self.one(1, 4)
@@ -116,7 +117,7 @@ class Snapshots:
             for wish, family in self.some(wishes, 8 if self.tight else self.one(1, 3))
         )
         epoch = self.odd(5, self.one(4, 7))
-        return Report(self.odd(uid, "old"), epoch, used, tuple(demand), self.one(0, 2))
+        return Report(self.odd(uid, "old"), epoch, used, tuple(demand), self.one(0, 2), question=self.odd(None, self.one("", "q")))
 
     def block(self, block: Prefix, node: str, quarantined: bool) -> Block:
         entry, owner = self.entry(block), self.odd(node, self.one(*NODES))

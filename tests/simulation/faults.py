@@ -14,7 +14,8 @@ from tests.simulation.operators import Replica
 from tests.simulation.world import MAX_PODS, WALL_SKEW_SECONDS, World
 
 Fault = Callable[[World, random.Random], Awaitable[bool]]
-RESTORE_AGE_SECONDS = 150.0
+RESTORE_AGE_SECONDS = 5.0
+UNSEEN_RESTORE_AGE_SECONDS = 150.0
 RESTORE_CALM_SECONDS = 330.0
 
 
@@ -407,9 +408,11 @@ async def pool_replaced(world: World, rng: random.Random) -> bool:
 
 
 async def etcd_restored(world: World, rng: random.Random) -> bool:
-    """From a backup that is old enough for a restore to be noticed; every agent runs."""
+    """From a backup older than a renewal of the Lease; much older, if no leader lives to see the Lease go back. Every agent runs."""
     now = world.loop.now
-    old = [(at, snapshot) for at, snapshot in world.snapshots if now - at >= RESTORE_AGE_SECONDS]
+    led = any(replica.leads and replica.process and not replica.process.stopped for replica in world.replicas)
+    age = RESTORE_AGE_SECONDS if led else UNSEEN_RESTORE_AGE_SECONDS
+    old = [(at, snapshot) for at, snapshot in world.snapshots if now - at >= age]
     plan = _plan(world)
     calm = all(now >= until for until in (plan.agents_calm_until, *plan.node_calm_until.values()))
     up = all(m.powered and m.agent and m.agent.alive and not m.agent.stopped for m in world.machines.values())

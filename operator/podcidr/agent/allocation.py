@@ -41,6 +41,7 @@ def build(node: str, seen: NodeCIDRSeen, pools: Mapping[str, PoolSeen], state_id
         "node": node,
         "uid": seen.uid,
         "epoch": seen.epoch,
+        **({"question": seen.question} if seen.question else {}),
         "pools": {name: _pool(pools[name], sorted(blocks)) for name, blocks in offered.items()},
         "automatic": [name for name in seen.pools if name in offered],
     }

@@ -65,6 +65,7 @@ class NodeCIDRSeen:
     pools: tuple[str, ...]
     entries: tuple[Entry, ...]
     transitions: Transitions = field(default_factory=dict, compare=False)  # our own report, back: no news
+    question: str = ""
 
     @property
     def draining(self) -> frozenset[Prefix]:
@@ -145,6 +146,7 @@ def nodecidr(obj: Object) -> NodeCIDRSeen:
             condition["type"]: (condition["status"] == names.STATUS_TRUE, condition["lastTransitionTime"])
             for condition in obj.get("status", {}).get("conditions") or ()
         },
+        question=spec.get("question") or "",
     )
 
 

@@ -9,7 +9,7 @@ from podcidr.agent.allocation import build
 from podcidr.agent.namespaces import NamespaceFiles
 from podcidr.agent.observed import NamespaceSeen, NodeCIDRSeen, PoolSeen
 from podcidr.agent.report import Published
-from podcidr.agent.statedir import Standing, StateDir
+from podcidr.agent.statedir import Standing, StateDir, standing_of
 from podcidr.files import Damaged
 from podcidr.metrics import AgentMetrics
 
@@ -59,7 +59,7 @@ class Publisher:
     @property
     def standing(self) -> Standing | None:
         """Which NodeCIDR and epoch the file on disk stands for."""
-        return Standing(self._document["uid"], self._document["epoch"]) if self._document else None
+        return standing_of(self._document) if self._document else None
 
     def namespace_changed(self, name: str) -> None:
         """Resolve it anew at the next `publish`."""
@@ -89,14 +89,14 @@ class Publisher:
         allocation = build(self._node_name, seen, pools, self._state_id)
         if allocation.document != self._document:
             standing = await self._state.publish(allocation.document)
-            if standing == Standing(seen.uid, seen.epoch):
+            if standing == standing_of(allocation.document):
                 self._document, self._stamp = allocation.document, self._state.stamp(self._state.allocation)
                 self._metrics.allocation_writes.inc()
                 log.info("allocation published", epoch=seen.epoch, blocks=[str(block) for block in allocation.room])
             else:
                 log.warning("a newer allocation file stands: left alone", epoch=seen.epoch, standing=standing.epoch)
         else:
-            standing = Standing(seen.uid, seen.epoch)
+            standing = standing_of(allocation.document)
         self._metrics.epoch.set(standing.epoch)
         problems = tuple(allocation.withheld.values())
         if problems and (self.published is None or self.published.problems != problems):

@@ -61,6 +61,7 @@ class Report:
     draining: frozenset[Prefix] = frozenset()
     free: Mapping[Family, int] = field(default_factory=dict)
     needs: Mapping[tuple[Pools, Family], Need] = field(default_factory=dict)
+    question: str = ""
 
     @property
     def busy(self) -> frozenset[Prefix]:
@@ -72,6 +73,7 @@ class Report:
         return {
             "observedUID": self.uid,
             "observedEpoch": self.epoch,
+            "observedQuestion": self.question,
             "blocks": [_block(block, *self.usage.get(block, (0, 0))) for block in sorted(self.usage.keys() | self.listed)],
             "blockCount": len(self.listed),
             "inUse": self.in_use,
@@ -109,6 +111,7 @@ def count(node: Node) -> Report:
     return Report(
         uid=node.published.standing.uid,
         epoch=node.published.standing.epoch,
+        question=node.published.standing.question,
         usage=usage,
         in_use=len(node.observation.held),
         capacity=sum(room.values()),

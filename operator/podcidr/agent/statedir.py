@@ -37,6 +37,11 @@ class Standing:
 
     uid: str
     epoch: int
+    question: str = ""
+
+    def outlasts(self, other: "Standing") -> bool:
+        """Whether the other must not replace it: it is newer, or at the same epoch of a history that etcd lost."""
+        return self.uid == other.uid and (self.epoch > other.epoch or (self.epoch == other.epoch and self.question != other.question))
 
 
 class StateDir:
@@ -168,16 +173,16 @@ class StateDir:
         return document
 
     async def publish(self, document: Mapping[str, Any]) -> Standing:
-        """Replace the allocation file, unless a newer one of the same uid is there. Returns what stands afterwards.
+        """Replace the allocation file, unless one is there that outlasts it. Returns what stands afterwards.
 
         Once this returns, no ADD works from an older file: the plugin reads it under the lock that was held here.
         """
         async with self.locked():
-            standing = self._standing()
-            if standing and standing.uid == document["uid"] and standing.epoch > document["epoch"]:
+            standing, new = self._standing(), standing_of(document)
+            if standing and standing.outlasts(new):
                 return standing
             self.replace(self.allocation, document)
-        return Standing(document["uid"], document["epoch"])
+        return new
 
     def replace(self, path: Path, document: Mapping[str, Any]) -> None:
         """Write a whole file by rename. On a full disk the old one stays and OSError tells."""
@@ -207,7 +212,12 @@ class StateDir:
             document = self.read_allocation()
         except Damaged:
             return None
-        return Standing(document["uid"], document["epoch"]) if document else None
+        return standing_of(document) if document else None
+
+
+def standing_of(document: Mapping[str, Any]) -> Standing:
+    """What an allocation file stands for."""
+    return Standing(document["uid"], document["epoch"], document.get("question", ""))
 
 
 async def become_the_agent(state: StateDir, clock: Clock, waiting: Any) -> None:

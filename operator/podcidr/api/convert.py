@@ -196,6 +196,7 @@ def nodecidr(obj: JSON) -> NodeCIDR:
         deleting="deletionTimestamp" in meta,
         resource_version=int(meta.get("resourceVersion", 0)),
         said_gone_after=meta.get("annotations", {}).get(ANNOTATION_MACHINE_GONE, ""),
+        question=spec.get("question", ""),
     )
 
 
@@ -233,6 +234,7 @@ def _readable_report(status: JSON) -> Report:
         ),
         host_network_pods=status.get("hostNetworkPods", 0),
         reported_at=status.get("reportedAt", ""),
+        question=status.get("observedQuestion"),
     )
 
 

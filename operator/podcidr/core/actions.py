@@ -84,4 +84,9 @@ class DeleteNodeCIDR(Action):
 
 @dataclass(frozen=True, slots=True)
 class RaiseEpoch(Action):
-    """The node has seen a later epoch than the API has (it was restored): grow past it, or the agent never obeys again."""
+    """The node has seen a later epoch than the API has (it was restored): grow past it, or the agent never obeys again.
+
+    With a question: what the agent reports from then on is of this history.
+    """
+
+    question: str = ""

@@ -89,8 +89,9 @@ def live(draft: Draft, scene: Scene) -> None:
         return
     if draft.node and not nodecidr.deleting and nodecidr.pools != (names := tuple(p.name for p in draft.pools)):
         draft.actions.append(SetPools(draft.name, f"the automatic pools of the node are {', '.join(names) or 'none'}", names))
-    if nodecidr.known and nodecidr.known.epoch > nodecidr.epoch:
-        reason = f"the node has seen epoch {nodecidr.known.epoch}, the API has {nodecidr.epoch}: it was restored"
+    if nodecidr.known and nodecidr.overtaken:
+        seen = f"the node has seen epoch {nodecidr.known.epoch}, the API has {nodecidr.epoch}"
+        reason = f"{seen}: it was restored, so what the list offers drains until all nodes have told"
         draft.actions.append(RaiseEpoch(draft.name, reason))
     for entry in nodecidr.entries:
         _listed(draft, nodecidr, entry, scene)

@@ -183,6 +183,8 @@ class Report:
     host_network_pods: int = 0
     reported_at: str = field(default="", compare=False)
     """The agent's own stamp: a sign of life, never an age. A report that says the same again is no change."""
+    question: str | None = None
+    """The question that stood in the spec it goes by; None from an agent that knows of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,8 @@ class NodeCIDR:
     resource_version: int = field(default=0, compare=False)
     said_gone_after: str = ""
     """A person's word that the machine is gone: the stamp of the report after which none can come (`never`: there was none)."""
+    question: str = ""
+    """Random, anew with each doubt: epochs of two histories may be the same, if etcd was put back in between."""
 
     @property
     def ended(self) -> bool:
@@ -217,8 +221,22 @@ class NodeCIDR:
 
     @property
     def current(self) -> Report | None:
-        """The report, if it was counted at the present epoch: only such a one proves a block empty."""
-        return self.known if self.known and self.known.epoch == self.epoch else None
+        """The report, if it was counted at the present epoch of this history: only such a one proves a block empty."""
+        return self.known if self.known and self.known.epoch == self.epoch and self._fits(self.known) else None
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether the node goes by a list that the API does not know: etcd was restored, and this list is of before."""
+        if self.known is None or self.known.epoch < self.epoch:
+            return False
+        return self.known.epoch > self.epoch or not self._fits(self.known)
+
+    def has_answered(self, epoch: int) -> bool:
+        """Whether it was asked at this epoch, and has reported since."""
+        return self.known is not None and epoch <= self.known.epoch <= self.epoch and self._fits(self.known)
+
+    def _fits(self, report: Report) -> bool:
+        return report.question in (None, self.question)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +284,8 @@ class Memory:
     """Blocks whose violated invariant consistent reads have confirmed."""
     refusing: frozenset[str] = frozenset()
     """Nodes whose NodeCIDR the API server refused to write again and again: left alone for a while."""
+    silent: frozenset[str] = frozenset()
+    """Nodes that have yet to tell what they use, while the ledger is suspected: their lists stay as they are."""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _drafts(snapshot: Snapshot, scene: Scene) -> dict[str, Draft]:
     drafts = {}
     for name in sorted({*snapshot.nodes, *snapshot.nodecidrs, *scene.claims}):
         node = snapshot.nodes.get(name)
-        drafts[name] = Draft(name, node, snapshot.nodecidrs.get(name), _pools_of(node, automatic), still=is_still(name, snapshot))
+        drafts[name] = Draft(name, node, snapshot.nodecidrs.get(name), _pools_of(node, automatic), still=_is_left_alone(name, snapshot))
     return drafts
 
 
@@ -109,6 +109,11 @@ def is_still(node: str, snapshot: Snapshot) -> bool:
     """Whether the node's NodeCIDR can't be written, now or ever."""
     nodecidr = snapshot.nodecidrs.get(node)
     return node in snapshot.memory.refusing or (nodecidr is not None and nodecidr.ended)
+
+
+def _is_left_alone(node: str, snapshot: Snapshot) -> bool:
+    """Or whether its list may be older than what the node goes by: a write could bring back what others have by now."""
+    return node in snapshot.memory.silent or is_still(node, snapshot)
 
 
 def automatic_pools(pools: Mapping[str, Pool]) -> list[Pool]:

@@ -191,6 +191,7 @@ class Operator:
             _log.info("leading", transitions=self.elector.transitions)
             self.metrics.leader.set(1)
             self.metrics.leader_transitions.set(self.elector.transitions)
+            self.elector.on_regression = self.rounds.begun_anew
             rounds = self._task(self.rounds.run(self.elector.previous), "rounds")
             try:
                 await asyncio.wait({election, rounds}, return_when=asyncio.FIRST_COMPLETED)

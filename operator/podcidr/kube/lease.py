@@ -4,6 +4,7 @@ What keeps addresses single are the writes' own tests. Still, a leader stops wri
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -49,6 +50,7 @@ class Elector:
         self.previous: LeaseHistory | None = None
         self._reason = "it was not renewed in time (the process hung, or the API server did not answer)"
         self.lost: str | None = None  # why it ended, in words
+        self.on_regression: Callable[[], None] = lambda: None
 
     def remaining_seconds(self) -> float:
         """Return for how long writing is safe: 2/3 of the lease, counted from before the renewal was sent.
@@ -176,6 +178,9 @@ class Elector:
             holder = (record or {}).get("spec", {}).get("holderIdentity") or "nobody"
             self._valid_until, self._reason = _NEVER, f"{holder} holds it"
         else:
+            if self._record is not None and _is_older(record, self._record):
+                _log.warning("the Lease is as it was before: etcd was restored from a backup", lease=self._name)
+                self.on_regression()
             self._record = record
 
     async def _put(self, body: Object, timeout_seconds: float) -> Object:
@@ -203,6 +208,12 @@ class Elector:
         renewed = parse_rfc3339(spec["renewTime"]) if spec.get("renewTime") else datetime.fromtimestamp(0, UTC)
         age = (self._clock.wall() - renewed).total_seconds()
         return LeaseHistory(str(spec.get("holderIdentity") or ""), age)
+
+
+def _is_older(record: Object, known: Object) -> bool:
+    """Whether our own record went back: nobody else writes it, so by its version or by its time."""
+    before = (known.get("spec") or {}).get("renewTime") or ""
+    return int(_version(record)) < int(_version(known)) or ((record.get("spec") or {}).get("renewTime") or "") < before
 
 
 def _version(record: Object) -> str:

@@ -55,6 +55,8 @@ class NodeEdit:
             {"op": "test", "path": "/spec/epoch", "value": self.decided.epoch},
             {"op": "replace", "path": "/spec/epoch", "value": self.epoch},
         ]
+        questions = [action.question for action in self.others if isinstance(action, RaiseEpoch) and action.question]
+        patch += [{"op": "add", "path": "/spec/question", "value": question} for question in questions]
         pools = [action.pools for action in self.others if isinstance(action, SetPools)]
         patch += [{"op": "add", "path": "/spec/pools", "value": list(names)} for names in pools]
         entries = self.entries()
@@ -74,6 +76,8 @@ class NodeEdit:
             entries[adopt.prefix] = Entry(adopt.prefix, adopt.pool, adopt.pool_uid, adopt.pool_generation, draining=True)
         for claim in self.claims:
             entries[claim.prefix] = Entry(claim.prefix, claim.pool, claim.pool_uid, claim.pool_generation)
+        if self.decided.overtaken:  # what it lists as Active may be another node's by what that node has seen
+            return [entry._replace(draining=True) for entry in entries.values()]
         return list(entries.values())
 
 

@@ -1,10 +1,13 @@
 """When the ledger itself is suspected (deleted by hand, etcd restored from a backup): nothing is claimed before the nodes have told.
 
 Every Ready node is asked by raising its NodeCIDR's epoch: a report counted at that epoch or a later one is newer than the
-suspicion. What specs and reports then show in use is adopted. Silent nodes are waited for three minutes at most: after a restore
-an agent's watch may tell nothing for 150 s, until it is begun anew.
+suspicion, if it repeats the question that was written with it: an epoch of before a restore may be the same. Until a node has told,
+its list is left as it is: the agent may go by a later one that is lost, and must not be brought to an older one by our going past it.
+A node that tells of such a later one gets its list back Draining. What specs and reports then show in use is adopted. Silent nodes are
+waited for three minutes at most: after a restore an agent's watch may tell nothing for 150 s, until it is begun anew.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from podcidr.core.model import Node, NodeCIDR
@@ -22,7 +25,7 @@ class LedgerWatch:
     since: float = 0.0
     silent: tuple[str, ...] = ()
     """Nodes that had not reported when the wait ended."""
-    _asked: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _asked: dict[str, tuple[str, str, int]] = field(default_factory=dict)
 
     def suspect(self, why: str, now: float) -> None:
         """Begin to hold claims back (or begin anew)."""
@@ -41,11 +44,17 @@ class LedgerWatch:
         if self.why is None:
             return []
         ready = (nodecidrs[name] for name, node in sorted(nodes.items()) if node.ready and name in nodecidrs)
-        return [nodecidr for nodecidr in ready if self._asked.get(nodecidr.name, ("", 0))[0] != nodecidr.uid]
+        return [nodecidr for nodecidr in ready if not self._is_asked(nodecidr)]
 
     def asked(self, nodecidr: NodeCIDR) -> None:
-        """The node's epoch was raised to this one."""
-        self._asked[nodecidr.name] = (nodecidr.uid, nodecidr.epoch)
+        """The node's epoch was raised to this one, with this question."""
+        self._asked[nodecidr.name] = nodecidr.uid, nodecidr.question, nodecidr.epoch
+
+    def silent_now(self, nodecidrs: Mapping[str, NodeCIDR]) -> frozenset[str]:
+        """Nodes whose lists nobody may write yet, but for the question: they may go by later ones that are lost."""
+        if self.why is None:
+            return frozenset()
+        return frozenset(name for name, nodecidr in nodecidrs.items() if not (nodecidr.overtaken or self._has_told(nodecidr)))
 
     def needs_list(self, now: float, listed_at: float) -> bool:
         """The wait is over, and what is known of the silent is older: their last word may be still on its way to our watch."""
@@ -61,7 +70,8 @@ class LedgerWatch:
             self.why, self.silent = None, tuple(waiting)
 
     def _has_told(self, nodecidr: NodeCIDR | None) -> bool:
-        if nodecidr is None or nodecidr.known is None or nodecidr.name not in self._asked:
-            return False
-        uid, epoch = self._asked[nodecidr.name]
-        return nodecidr.uid == uid and nodecidr.known.epoch >= epoch
+        return nodecidr is not None and self._is_asked(nodecidr) and nodecidr.has_answered(self._asked[nodecidr.name][2])
+
+    def _is_asked(self, nodecidr: NodeCIDR) -> bool:
+        """Whether our question stands: a NodeCIDR made again, or put back once more, has another one or none."""
+        return self._asked.get(nodecidr.name, ())[:2] == (nodecidr.uid, nodecidr.question)

@@ -108,6 +108,12 @@ class Rounds:
         self._halted = True
         self.dirty.set()
 
+    def begun_anew(self) -> None:
+        """Etcd was restored while we lead: what we hold is of before, and the next round begins with lists."""
+        self._relist = True
+        self.ledger.suspect("the Lease went back to how it was before", self.clock.monotonic())
+        self.dirty.set()
+
     async def _round(self) -> None:
         """One look at everything, one plan, carried out."""
         await self._prepare()
@@ -137,7 +143,7 @@ class Rounds:
         self.memory.refused(outcome.refusing)
         self.memory.written(outcome.written)
         for action in outcome.done:
-            if isinstance(action, RaiseEpoch) and (nodecidr := self.observed.nodecidrs.items.get(action.node)):
+            if isinstance(action, RaiseEpoch) and action.question and (nodecidr := self.observed.nodecidrs.items.get(action.node)):
                 self.ledger.asked(nodecidr)
         # What is refused every time is not tried at full speed.
         self._failures = self._failures + 1 if outcome.refused and not outcome.done else 0
@@ -152,14 +158,15 @@ class Rounds:
         observed = self.observed
         self.memory.look(observed.nodes.items, observed.nodecidrs.items, observed.blocks.items)
         self._judge_ledger()
-        return observed.snapshot(self.memory.value(observed.pools.items), self.ledger.why, self.settings.lost_node_seconds)
+        memory = replace(self.memory.value(observed.pools.items), silent=self.ledger.silent_now(observed.nodecidrs.items))
+        return observed.snapshot(memory, self.ledger.why, self.settings.lost_node_seconds)
 
     def _judge_ledger(self) -> None:
         now = self.clock.monotonic()
         if self.observed.regressed:
             self.observed.clear_regressed()
             self.ledger.suspect("a list came with an older version than one seen before", now)
-        ahead = [n.name for n in self.observed.nodecidrs.items.values() if n.known and n.known.epoch > n.epoch]
+        ahead = [n.name for n in self.observed.nodecidrs.items.values() if n.overtaken]
         if ahead and self.ledger.why is None:
             self.ledger.suspect(f"node {ahead[0]} has seen a later epoch than the API has", now)
         was = self.ledger.why
@@ -170,7 +177,7 @@ class Rounds:
         """While the ledger is suspected: a new epoch makes each node report."""
         asked = self.ledger.to_ask(dict(self.observed.nodes.items), dict(self.observed.nodecidrs.items))
         return [
-            RaiseEpoch(nodecidr.name, f"tell what you use: {self.ledger.why}")
+            RaiseEpoch(nodecidr.name, f"tell what you use: {self.ledger.why}", f"{int(self.clock.random() * 2**48):012x}")
             for nodecidr in asked
             if not is_still(nodecidr.name, snapshot)
         ]

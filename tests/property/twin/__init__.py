@@ -106,7 +106,7 @@ class Twin(Needs):
 
     def shrink(self, c: Class) -> None:
         has, key, scaling, memory = c.has, c.key, c.pools[0].scaling, self.s.memory
-        if c.grew or c.named or has.adopts or not has.report or not has.spec or has.report.epoch != has.spec.epoch:
+        if c.grew or c.named or has.adopts or not has.report or not has.current:
             return
         guests = [o for o in self.classes if o.named and o.pending and o.has is has and not key.pools]
         whole = [o for o in self.classes if o.has is has and o.key.pools == key.pools]

@@ -28,6 +28,11 @@ class Has:
     adopts: bool = False
 
     @property
+    def current(self) -> bool:
+        told = self.report
+        return bool(told and self.spec and told.epoch == self.spec.epoch and told.question in (None, self.spec.question))
+
+    @property
     def all(self) -> list[Entry]:
         listed = self.spec.entries if self.spec else ()
         return list({e.prefix: e for e in (*self.adopted, *listed, *self.claimed)}.values())
@@ -89,8 +94,8 @@ class Life:
             return
         if has.node and not has.spec.deleting and has.spec.pools != (automatic := tuple(p.name for p in self.automatic(has))):
             self.words.append(("SetPools", has.name, automatic))
-        if has.report and has.report.epoch > has.spec.epoch:
-            self.words.append(("RaiseEpoch", has.name))
+        if has.report and has.report.epoch >= has.spec.epoch and not has.current:
+            self.words.append(("RaiseEpoch", has.name, ""))
         for e in has.spec.entries:
             self.live_listed(has, e)
         used, mine = self.used.get(has.name, set()), {e.prefix for e in has.spec.entries}
@@ -116,8 +121,7 @@ class Life:
         if e.prefix not in self.rows and e.prefix not in self.frozen:
             self.adopt(has, e)
         elif e.draining:
-            current = has.report and has.report.epoch == has.spec.epoch
-            has.leaving += [e.prefix] if self.lost(has) or (current and e.prefix not in self.used[has.name]) else []
+            has.leaving += [e.prefix] if self.lost(has) or (has.current and e.prefix not in self.used[has.name]) else []
             has.spare += [] if go or e.prefix in self.frozen or self.s.held else [e]
         elif go:
             self.words.append(("Drain", has.name, e.prefix))

@@ -1,5 +1,6 @@
 """allocation.json: gateways, reserved addresses, and which blocks may be in it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ def test_head() -> None:
     assert {key: document[key] for key in ("version", "stateID", "node", "uid", "epoch")} == {
         "version": 1, "stateID": "s", "node": "n1", "uid": "u1", "epoch": 7,
     }  # fmt: skip
+    assert "question" not in document
+    assert allocate(replace(nodecidr(), question="q"), pool()).document["question"] == "q"
     assert document["automatic"] == ["default"], "a pool that is not in the file would be an error to the plugin"
     assert document["pools"]["default"]["cooldownSeconds"] == 9
 

@@ -62,6 +62,12 @@ def usage(counted: Report) -> dict[str, tuple[int, int]]:
     return {str(prefix): counts for prefix, counts in counted.usage.items()}
 
 
+def test_the_question_is_that_of_the_file() -> None:
+    published = Published(Standing("u1", 7, "asked"), ("default",), {})
+    node = Node(nodecidr(), published, {}, {}, (), observe(), {})
+    assert count(node).body()["observedQuestion"] == "asked"
+
+
 def test_epoch_is_the_published_one_not_the_newest_seen() -> None:
     counted = report(epoch=6)
     assert (counted.uid, counted.epoch) == ("u1", 6)

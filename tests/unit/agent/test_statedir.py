@@ -49,6 +49,13 @@ async def test_never_goes_back_an_epoch(state: StateDir) -> None:
     assert state.read_allocation() == document(7, more=1)
 
 
+async def test_a_file_of_the_same_epoch_of_a_lost_history_is_left_alone(state: StateDir) -> None:
+    await state.publish(document(7, question="lost"))
+    assert await state.publish(document(7, question="now")) == Standing("u1", 7, "lost")
+    assert await state.publish(document(7)) == Standing("u1", 7, "lost")
+    assert await state.publish(document(8, question="now")) == Standing("u1", 8, "now")
+
+
 async def test_another_uid_replaces_whatever_its_epoch(state: StateDir) -> None:
     await state.publish(document(7))
     assert await state.publish(document(1, uid="u2")) == Standing("u2", 1)

@@ -171,6 +171,24 @@ async def test_someone_else_in_the_record_ends_it_at_once() -> None:
         assert "usurper holds it" in str(a.elector.lost)
 
 
+async def test_own_record_as_it_was_before_tells_of_a_restore() -> None:
+    clock, server = VirtualClock(), LeaseServer()
+    with candidates(clock, server, "a") as (a,):
+        told: list[float] = []
+        a.elector.on_regression = lambda: told.append(clock.monotonic())
+        await clock.advance(5)
+        backup = server.record
+        await clock.advance(5)
+        assert backup is not None
+        assert not told
+        server.record = backup  # versions go on where they are: by its time it is told
+        await clock.advance(2.1)
+        assert len(told) == 1
+        await clock.advance(10)
+        assert len(told) == 1
+        assert a.may_write
+
+
 async def test_deleted_lease_is_lost() -> None:
     clock, server = VirtualClock(), LeaseServer()
     with candidates(clock, server, "a") as (a,):

@@ -52,6 +52,22 @@ def test_the_epoch_grows_past_what_the_node_has_seen() -> None:
     assert edits([RaiseEpoch("n1", "")], {"n1": node})["n1"].epoch == 13
 
 
+def test_what_goes_above_a_list_that_etcd_lost_offers_nothing() -> None:
+    for report in (Report("uid-1", 12), Report("uid-1", 7, question="before")):
+        node = nodecidr(entry(A), entry(B, draining=True), report=report)
+        for actions in ([RaiseEpoch("n1", "")], [Adopt("n1", "", C, "default", "pool-uid", 1)]):
+            assert all(listed.draining for listed in edits(actions, {"n1": node})["n1"].entries())
+    assert not edits([RaiseEpoch("n1", "")], {"n1": nodecidr(entry(A), report=Report("uid-1", 7))})["n1"].entries()[0].draining
+
+
+def test_a_question_is_written_with_its_epoch() -> None:
+    patch = edits([RaiseEpoch("n1", "", "0af1")], {"n1": nodecidr(entry(A))})["n1"].operations()
+    assert patch[2:] == [
+        {"op": "replace", "path": "/spec/epoch", "value": 8},
+        {"op": "add", "path": "/spec/question", "value": "0af1"},
+    ]
+
+
 def test_the_epoch_of_another_uid_does_not_count() -> None:
     node = nodecidr(report=Report("uid-0", 12))
     assert edits([RaiseEpoch("n1", "")], {"n1": node})["n1"].epoch == 8

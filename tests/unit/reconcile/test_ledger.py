@@ -7,8 +7,8 @@ from podcidr.reconcile.ledger import LedgerWatch
 NODES = {"n1": Node("n1", ready=True), "n2": Node("n2", ready=False)}
 
 
-def nodecidr(epoch: int, reported: int | None = None, uid: str = "uid-1") -> NodeCIDR:
-    return NodeCIDR("n1", uid, epoch, report=Report(uid, reported) if reported else None)
+def nodecidr(epoch: int, reported: int | None = None, uid: str = "uid-1", question: str = "", answer: str | None = None) -> NodeCIDR:
+    return NodeCIDR("n1", uid, epoch, report=Report(uid, reported, question=answer) if reported else None, question=question)
 
 
 def test_a_lease_that_was_renewed_lately_is_trusted() -> None:
@@ -36,6 +36,37 @@ def test_only_a_report_of_the_epoch_asked_for_ends_the_wait() -> None:
     assert watch.why
     watch.update(NODES, {"n1": nodecidr(5, 5)}, 1, 1)
     assert watch.why is None
+
+
+def test_a_report_of_the_lost_history_is_no_answer() -> None:
+    watch = LedgerWatch()
+    watch.suspect("restored", 0)
+    watch.asked(nodecidr(5, 4, question="q"))
+    for lost in (nodecidr(5, 5, question="q", answer=""), nodecidr(5, 9, question="q", answer="")):
+        watch.update(NODES, {"n1": lost}, 1, 1)
+        assert watch.why
+    watch.update(NODES, {"n1": nodecidr(10, 9, question="q", answer="")}, 1, 1)
+    assert watch.why, "written above it, and not heard yet"
+    watch.update(NODES, {"n1": nodecidr(10, 10, question="q", answer="q")}, 1, 1)
+    assert watch.why is None
+
+
+def test_lists_are_left_alone_until_their_nodes_have_told() -> None:
+    watch = LedgerWatch()
+    assert watch.silent_now({"n1": nodecidr(4, 4)}) == frozenset()
+    watch.suspect("restored", 0)
+    assert watch.silent_now({"n1": nodecidr(4, 4)}) == {"n1"}
+    watch.asked(nodecidr(5, 4, question="q"))
+    assert watch.silent_now({"n1": nodecidr(5, 4, question="q")}) == {"n1"}
+    assert watch.silent_now({"n1": nodecidr(5, 5, question="q", answer="q")}) == frozenset()
+    assert watch.silent_now({"n1": nodecidr(5, 9, question="q", answer="")}) == frozenset(), "it waits for a later epoch"
+
+
+def test_a_nodecidr_that_was_put_back_once_more_is_asked_anew() -> None:
+    watch = LedgerWatch()
+    watch.suspect("restored", 0)
+    watch.asked(nodecidr(5, 4, question="q"))
+    assert watch.to_ask(NODES, {"n1": nodecidr(4, 4, question="earlier")})
 
 
 def test_a_nodecidr_made_again_is_asked_anew() -> None:

@@ -175,6 +175,21 @@ async def test_who_begins_to_lead_has_watched_nothing_yet(stand: Stand) -> None:
         await leading
 
 
+async def test_who_is_asked_is_asked_by_a_question_alone(stand: Stand) -> None:
+    stand.node_appears()
+    await stand.round()
+    await stand.round()  # a block enters
+    before = stand.api.find(names.PLURAL_NODECIDRS, "n1")
+    stand.rounds.begun_anew()
+    for _ in range(3):
+        await stand.round()
+    after = stand.api.find(names.PLURAL_NODECIDRS, "n1")
+    assert before is not None
+    assert after is not None
+    assert after["spec"] == {**before["spec"], "epoch": before["spec"]["epoch"] + 1, "question": after["spec"]["question"]}
+    assert stand.rounds.ledger.why, "it has not answered"
+
+
 async def test_a_nodecidr_at_its_last_epoch_is_left_alone(stand: Stand) -> None:
     stand.node_appears()
     await stand.round()

@@ -21,6 +21,7 @@ from podcidr.api.models.shape import (
     rules,
 )
 
+QuestionText = Annotated[str, Field(max_length=64)]
 POOLS_JOINED_LENGTH = names.MAX_NODE_POOLS * (names.MAX_POOL_NAME + 1)
 
 # Status writes run these rules too, hence `self == oldSelf`.
@@ -76,6 +77,10 @@ class NodeCIDRSpec(Shape):
         ge=1,
         le=names.MAX_COUNT,
     )
+    question: QuestionText | None = Field(
+        default=None,
+        description="Random; another one whenever the operator has to ask what the node uses, as after a restore of etcd.",
+    )
     pools: list[PoolName] = Field(
         default=[],
         description="Pools for pods that pin none, in order of preference.",
@@ -118,6 +123,9 @@ class NodeCIDRStatus(Shape):
 
     observed_uid: UIDText | None = Field(default=None, description="UID of the NodeCIDR that the agent counted for.")
     observed_epoch: Count = Field(default=0, description="Epoch that the agent had carried out when it counted.")
+    observed_question: QuestionText | None = Field(
+        default=None, description="spec.question at that epoch: after a restore of etcd epochs come again, and no earlier report may count."
+    )
     reported_at: Timestamp | None = Field(default=None, description="When the agent counted, on the node's clock.")
     block_count: Count | None = Field(default=None, description="Blocks in the spec at observedEpoch.")
     blocks: list[BlockUsage] = Field(
