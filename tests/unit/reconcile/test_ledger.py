@@ -42,7 +42,8 @@ def test_a_report_of_the_lost_history_is_no_answer() -> None:
     watch = LedgerWatch()
     watch.suspect("restored", 0)
     watch.asked(nodecidr(5, 4, question="q"))
-    for lost in (nodecidr(5, 5, question="q", answer=""), nodecidr(5, 9, question="q", answer="")):
+    by_its_epoch = nodecidr(5, 9, question="q", answer=None)
+    for lost in (nodecidr(5, 5, question="q", answer=""), nodecidr(5, 9, question="q", answer=""), by_its_epoch):
         watch.update(NODES, {"n1": lost}, 1, 1)
         assert watch.why
     watch.update(NODES, {"n1": nodecidr(10, 9, question="q", answer="")}, 1, 1)
