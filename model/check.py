@@ -174,8 +174,12 @@ def main() -> int:
     print(f"{'model':<10}{'switches':<44}{'states':>12} {'CPU s':>7}  verdict")
     good, started = 0, time.monotonic()
     for run in runs:
-        with tempfile.TemporaryDirectory() as folder:
-            result = check(run, Path(folder))
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                result = check(run, Path(folder))
+        except (Failed, OSError) as error:
+            print(f"no verdict on {run.model} {run.switches}: {error}", file=sys.stderr)
+            return 2
         _show(run, result)
         good += result.as_expected
     print(f"{good} of {len(runs)} as expected in {time.monotonic() - started:.0f} s")

@@ -44,7 +44,11 @@ class Tree:
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="podcidr-mutants-")) / "tree"
-        shutil.copytree(ROOT, self.root, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        try:
+            shutil.copytree(ROOT, self.root, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        except BaseException:  # a full disk, Ctrl-C
+            self.remove()
+            raise
         # Compiled files go by a time stamp of seconds: of two mutants within one the second would run the first's.
         paths = {"PYTHONPATH": f"{self.root / 'operator'}:{self.root}", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"}
         self.environment = {**os.environ, **paths, "PYTHONHASHSEED": "0"}
@@ -129,7 +133,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     parser.add_argument("--quick", action="store_true", help="a few that unit and property tests kill, for every run of CI")
-    parser.add_argument("--workers", type=int, default=2, help="trees side by side (default: 2)")
+    parser.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=2, help="trees side by side (default: 2)")
     parser.add_argument("--without", metavar="WORD", default="\0", help="leave out checks with this word in their names")
     parser.add_argument("--list", action="store_true", help="name them and what they break")
     options = parser.parse_args(argv)

@@ -7,11 +7,15 @@ import argparse
 import json
 import os
 import selectors
+import shutil
+import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 COUNT_SEEDS = 100
@@ -64,11 +68,11 @@ class Totals:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
-    parser.add_argument("--seeds", type=int, default=1000, help="how many (default: 1000)")
+    parser.add_argument("--seeds", type=_positive, default=1000, help="how many (default: 1000)")
     parser.add_argument("--start", type=int, default=0, metavar="K", help="the first one (default: 0)")
-    parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="begin no seed after so long (default: no limit)")
-    parser.add_argument("--workers", type=int, default=2, help="processes side by side (default: 2)")
-    parser.add_argument("--faults", default=None, metavar="N,N,…", help="of one seed: only the faults of these numbers")
+    parser.add_argument("--seconds", type=_seconds, default=0.0, metavar="S", help="begin no seed after so long (default: no limit)")
+    parser.add_argument("--workers", type=_positive, default=2, help="processes side by side (default: 2)")
+    parser.add_argument("--faults", type=_numbers, default=None, metavar="N,N,…", help="of one seed: only the faults of these numbers")
     parser.add_argument("--mutant", default=None, metavar="NAME", help="run with a deliberate bug; --mutant list names them")
     parser.add_argument("--verbose", action="store_true", help="print the whole trace")
     parser.add_argument("--no-shrink", dest="shrink", action="store_false", help="on a failure do not look for fewer faults")
@@ -84,8 +88,32 @@ def main(argv: list[str]) -> int:
         if options.mutant not in mutants.MUTANTS:
             parser.error(f"--mutant {options.mutant}: not one of {', '.join(mutants.MUTANTS)}")
         mutants.MUTANTS[options.mutant]()
-    keep = frozenset(int(n) for n in options.faults.split(",") if n) if options.faults is not None else None
-    return _run_all(options, keep)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception: what runs is ended, what lies about is removed
+    try:
+        return _run_all(options, options.faults)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number}: one at least")
+    return number
+
+
+def _seconds(text: str) -> float:
+    if (seconds := float(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text}: not negative")
+    return seconds
+
+
+def _numbers(text: str) -> frozenset[int]:
+    """None of them is fine: a seed without faults."""
+    return frozenset(int(number) for number in text.split(",") if number)
+
+
+_positive.__name__, _seconds.__name__, _numbers.__name__ = "number", "number of seconds", "list of numbers"  # as argparse names them
 
 
 def _run_all(options: argparse.Namespace, keep: frozenset[int] | None) -> int:
@@ -136,6 +164,8 @@ def _missing(totals: Totals) -> Iterator[str]:
 
 def _side_by_side(seeds: Iterator[int], options: argparse.Namespace, keep: frozenset[int] | None, began: float) -> Iterator[dict[str, Any]]:
     """Each seed in a process of its own, so that nothing of one is left for the next."""
+    memory = "/dev/shm" if "TMPDIR" not in os.environ and os.access("/dev/shm", os.W_OK) else None
+    directory = tempfile.mkdtemp(prefix="podcidr-sim-", dir=memory)
     selector = selectors.DefaultSelector()
     running: dict[int, tuple[int, bytearray, int]] = {}
     try:
@@ -144,7 +174,7 @@ def _side_by_side(seeds: Iterator[int], options: argparse.Namespace, keep: froze
                 seed = next(seeds, None)
                 if seed is None:
                     break
-                fd, pid = _fork(seed, keep, verbose=options.verbose)
+                fd, pid = _fork(seed, keep, Path(directory), verbose=options.verbose)
                 running[fd] = (pid, bytearray(), seed)
                 selector.register(fd, selectors.EVENT_READ)
             if not running:
@@ -164,6 +194,7 @@ def _side_by_side(seeds: Iterator[int], options: argparse.Namespace, keep: froze
         for pid, _, _ in running.values():
             os.kill(pid, 9)
             os.waitpid(pid, 0)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _died(seed: int) -> dict[str, Any]:
@@ -172,7 +203,7 @@ def _died(seed: int) -> dict[str, Any]:
     return Result(seed, violation=f"the simulation itself ended (or took more than {SEED_SECONDS:.0f} s); see above").as_json()
 
 
-def _fork(seed: int, keep: frozenset[int] | None, *, verbose: bool) -> tuple[int, int]:
+def _fork(seed: int, keep: frozenset[int] | None, directory: Path, *, verbose: bool) -> tuple[int, int]:
     reader, writer = os.pipe()
     sys.stdout.flush()
     pid = os.fork()
@@ -182,12 +213,11 @@ def _fork(seed: int, keep: frozenset[int] | None, *, verbose: bool) -> tuple[int
     os.close(reader)
     status = 1
     try:
-        import signal
-
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, SEED_SECONDS)
         from tests.simulation.run import run_seed
 
-        data = json.dumps(run_seed(seed, keep, verbose=verbose).as_json()).encode()
+        data = json.dumps(run_seed(seed, keep, directory, verbose=verbose).as_json()).encode()
         while data:
             data = data[os.write(writer, data) :]
         status = 0
@@ -214,8 +244,9 @@ def _explain(result: dict[str, Any], options: argparse.Namespace, keep: frozense
     print(f"seed {seed} FAILED: {result['violation']}")
     numbers = ",".join(str(number) for number in sorted(result["fault_numbers"]))
     mutant = f" --mutant {options.mutant}" if options.mutant else ""
-    print(f"replay: python -m tests.simulation --seeds 1 --start {seed}{mutant}   (all faults)")
-    print(f"replay: python -m tests.simulation --seeds 1 --start {seed}{mutant} --faults='{numbers}'   (as above)", flush=True)
+    again = f"replay: {os.path.relpath(sys.executable)} -m tests.simulation --seeds 1 --start {seed}{mutant}"
+    print(f"{again}   (all faults)")
+    print(f"{again} --faults='{numbers}'   (as above)", flush=True)
 
 
 def _shrink(result: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:

@@ -4,11 +4,9 @@ import asyncio
 import gc
 import ipaddress
 import logging
-import os
 import random
 import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -51,11 +49,11 @@ class Result:
         return asdict(self)
 
 
-def run_seed(seed: int, keep: frozenset[int] | None = None, *, verbose: bool = False) -> Result:
-    """Run it; `keep` names the faults (by number) that are left in."""
+def run_seed(seed: int, keep: frozenset[int] | None, within: Path, *, verbose: bool = False) -> Result:
+    """Run it in a directory of its own; `keep` names the faults (by number) that are left in."""
     _be_quiet()
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    directory = Path(tempfile.mkdtemp(prefix=f"podcidr-sim-{seed}-", dir=memory))
+    directory = within / f"seed-{seed}"
+    directory.mkdir()
     gc.freeze()
     gc.disable()  # a seed is short
     sys.unraisablehook = lambda _: None  # killed processes are torn apart at the end; nobody is left to hear of it

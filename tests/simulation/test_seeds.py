@@ -4,8 +4,11 @@ import argparse
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +56,35 @@ def test_a_deliberate_bug_is_caught(mutant: str) -> None:
     assert "FAILED: invariant" in done.stdout
 
 
+@pytest.mark.parametrize("wrong", ["--seeds=0", "--seeds=-3", "--workers=0", "--seconds=-1", "--faults=foo"])
+def test_nothing_run_is_not_clean(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_line.main([wrong])
+    assert ended.value.code == 2
+    assert wrong.partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_stopped_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    """Its workers end with it, and their files go: state directories in memory."""
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", "4", "--start", "77"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+        deadline = time.monotonic() + 100
+        while not list(tmp_path.glob("podcidr-sim-*/seed-*/n0")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        running.send_signal(number)
+        assert running.stderr
+        said = running.stderr.read()
+        assert running.wait(20) == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.killpg(running.pid, 0)
+
+
 @pytest.mark.parametrize("needed", [set(), {3}, {0, 19}, {4, 5, 6}])
 def test_a_failure_is_shrunk_to_the_faults_that_it_takes(monkeypatch: pytest.MonkeyPatch, needed: set[int]) -> None:
     def run(seed: int, keep: frozenset[int], _options: argparse.Namespace) -> dict[str, Any]:
@@ -71,7 +103,7 @@ def test_what_is_printed_replays() -> None:
     """The last line is a command that ends in the same violation, though all that does not matter is left out."""
     done = simulate("--seeds", "1", "--start", "1", "--workers", "1", "--mutant", "skip-quarantine", limit_seconds=250)
     violation = re.findall(r"^seed 1 FAILED: .*$", done.stdout, re.MULTILINE)[-1]
-    replay = shlex.split(re.findall(r"^replay: python -m tests.simulation (.*--faults=.*)   \(", done.stdout, re.MULTILINE)[0])
+    replay = shlex.split(re.findall(r"^replay: \S+ -m tests.simulation (.*--faults=.*)   \(", done.stdout, re.MULTILINE)[0])
     again = simulate(*replay, limit_seconds=100)
     assert again.returncode == 1
     assert violation in again.stdout
