@@ -301,7 +301,7 @@ async def node_replaced(world: World, rng: random.Random) -> bool:
     machine = _machine(world, rng)
     if machine is None or len([m for m in world.machines.values() if m.powered]) < 3:
         return False
-    away = rng.choice((rng.uniform(1.0, 60.0), rng.uniform(60.0, 600.0), 1200.0))
+    away = rng.choice((rng.uniform(1.0, 60.0), rng.uniform(60.0, 300.0), 900.0))
     _plan(world).node_calm_until[machine.name] = world.loop.now + away + 60
     machine.power_off(lose_cache=True)
     world.api.remove("nodes", machine.name)
@@ -393,18 +393,30 @@ _SPARE = ("10.3.0.0/27", "10.3.0.32/27", "10.4.0.0/26")
 async def pool_replaced(world: World, rng: random.Random) -> bool:
     """Deleted, and when it is gone made again over the same space with another block length."""
     pool = world.api.find("ippools", "extra")
-    if pool is None or "deletionTimestamp" in pool["metadata"]:
+    if pool is None or "deletionTimestamp" in pool["metadata"] or world.replacing_pool:
         return False
+    world.replacing_pool = True
     world.api.handle("DELETE", "/apis/podcidr.io/v1alpha1/ippools/extra", b"{}")
     length = pool["spec"]["ipv4"]["blockPrefixLength"]
-    for _ in range(400):
+    gone = await _is_gone(world)
+    world.replacing_pool = False
+    if gone:
+        world.put_pool("extra", ["10.2.0.0/26"], 57 - length if rng.random() < 0.7 else length)
+    return gone
+
+
+async def _is_gone(world: World) -> bool:
+    """Whoever has to wait long for it deletes the pods that live in it."""
+    for look in range(400):
         await asyncio.sleep(3.0)
         if world.api.find("ippools", "extra") is None:
-            break
-    else:
-        return False
-    world.put_pool("extra", ["10.2.0.0/26"], 57 - length if rng.random() < 0.7 else length)
-    return True
+            return True
+        if look == 40:
+            for machine in world.machines.values():
+                living = {s.pod_key for s in machine.sandboxes.values() if any(a.startswith("10.2.0.") for a in s.addresses)}
+                for key in sorted(living.intersection(world.pods_of(machine.name))):
+                    world.delete_pod(key)
+    return False
 
 
 async def etcd_restored(world: World, rng: random.Random) -> bool:
@@ -427,6 +439,8 @@ async def etcd_restored(world: World, rng: random.Random) -> bool:
     for machine in world.machines.values():
         world.put_node(machine.name)
         machine.nudge()
+    await asyncio.sleep(rng.uniform(1.0, 60.0))
+    world.apply_missing_pools()
     return True
 
 
@@ -460,7 +474,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "agent-crashed": (3, agent_crashed),
     "agent-hangs": (2, agent_hangs),
     "agent-updated": (1, agent_updated),
-    "agent-dead-for-an-hour": (0.3, agent_dead_for_an_hour),
+    "agent-dead-for-an-hour": (0.15, agent_dead_for_an_hour),
     "node-clock-set": (1, node_clock_set),
     "node-rebooted": (1, node_rebooted),
     "node-deleted-and-back": (2, node_deleted_and_back),
@@ -470,5 +484,5 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "nodecidr-deleted": (1, nodecidr_deleted),
     "pool-edited": (4, pool_edited),
     "pool-replaced": (1, pool_replaced),
-    "etcd-restored": (1, etcd_restored),
+    "etcd-restored": (4, etcd_restored),
 }

@@ -2,22 +2,27 @@
 
 import asyncio
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote
 
-from prometheus_client.metrics import Gauge, MetricWrapperBase
+from prometheus_client import Counter as Counted
+from prometheus_client import Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 
 from podcidr.agent import main as agent_main
-from podcidr.agent import records
-from podcidr.core.prefix import parse_address
+from podcidr.agent import reclaim, records
+from podcidr.core.prefix import Prefix, parse_address, parse_prefix
 from podcidr.kube.clock import rfc3339
 from podcidr.reconcile import rounds
 from podcidr.reconcile.apply import Applier, Outcome
+from tests.simulation import plugin_twin
 from tests.simulation.clocks import EPOCH
 from tests.simulation.fake_api import Change, FakeApi, Snapshot
 from tests.simulation.loop import VirtualLoop
@@ -58,6 +63,8 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.replicas: list[Replica] = []
         self.snapshots: list[tuple[float, Snapshot]] = []
+        self.manifests: dict[str, Object] = {}
+        self.replacing_pool = False
         self.serial = 0
         self.bad_pods: set[str] = set()
         self.changed_at = 0.0
@@ -88,7 +95,7 @@ class World:
             self.api.put("namespaces", name, {"kind": "Namespace", "metadata": {"name": name, "annotations": annotations, "labels": {}}})
         self.dual_stack = rng.random() < 0.3
         room = rng.choice((0, 1))  # what is scarce in half of the seeds is not in the others
-        self.put_pool("default", [f"10.0.0.0/{25 - room}"], 28, priority=10)
+        self.put_pool("default", [f"10.0.0.0/{25 - room}"], rng.choice((28, 29, 30, 30)), priority=10)
         self.put_pool("extra", ["10.2.0.0/26"], rng.choice((28, 29)), spec={"priority": 0})
         self.put_pool("gold", [f"10.1.0.0/{26 - room}"], 29, spec={"allocation": "Pinned"}, dual=False)
         for number in range(rng.choice((3, 3, 4, 5))):
@@ -96,7 +103,7 @@ class World:
             self.machines[machine.name] = machine
             self.put_node(machine.name)
             machine.power_on()
-        lease_seconds = rng.choice((15.0, 30.0, 60.0, 60.0))
+        lease_seconds = rng.choice((15.0, 30.0, 30.0, 60.0))
         for number in range(rng.choice((2, 2, 3))):
             skew = rng.uniform(-WALL_SKEW_SECONDS, WALL_SKEW_SECONDS)
             replica = Replica(self.network, self.witness, number, random.Random(f"{self.seed}-operator{number}"), lease_seconds, skew)
@@ -112,19 +119,26 @@ class World:
             "ipv4": {"cidrs": cidrs, "blockPrefixLength": length},
             "priority": priority,
             "gateway": rng.choice(("Pool", "Block", "None")),
-            "quarantineSeconds": rng.choice((60, 120, 300)),
+            "quarantineSeconds": rng.choice((40, 90, 180)),
             "addressCooldownSeconds": rng.choice((0, 10, 30)),
             "scaling": {
                 "minFreeAddresses": rng.choice((0, 2, 8)),
-                "stabilizationWindowSeconds": rng.choice((30, 120)),
-                "lastBlockDelaySeconds": rng.choice((60, 300)),
+                "stabilizationWindowSeconds": rng.choice((10, 30, 120)),
+                "lastBlockDelaySeconds": rng.choice((20, 60, 180)),
             },
             **(spec or {}),
         }
         if self.dual_stack and dual:
             third = cidrs[0].split(".")[1]
             body["ipv6"] = {"cidrs": [f"fd00:{third}::/120"], "blockPrefixLength": 124}
-        self.api.put("ippools", name, {"kind": "IPPool", "apiVersion": "podcidr.io/v1alpha1", "metadata": {"name": name}, "spec": body})
+        self.manifests[name] = {"kind": "IPPool", "apiVersion": "podcidr.io/v1alpha1", "metadata": {"name": name}, "spec": body}
+        self.api.put("ippools", name, self.manifests[name])
+
+    def apply_missing_pools(self) -> None:
+        """What people applied after a backup was made, or deleted and applied anew, they apply again after its restore."""
+        for name, manifest in self.manifests.items():
+            if self.api.find("ippools", name) is None and not self.replacing_pool:
+                self.api.put("ippools", name, manifest)
 
     def put_node(self, name: str, *, ready: bool = True) -> None:
         """As kubelet registers it."""
@@ -154,7 +168,7 @@ class World:
         if self.api.find("nodes", name) is None:
             return
         namespace = rng.choice(("default", "default", "default", "team-a", "team-b"))
-        for _ in range(min(rng.choice((1, 2, 5, 10)), MAX_PODS // 2 - len(self.pods_of(name)))):
+        for _ in range(min(rng.choice((1, 1, 2, 3, 8)), MAX_PODS // 2 - len(self.pods_of(name)))):
             self.serial += 1
             host = rng.random() < 0.05
             meta = {"name": f"p{self.serial}", "namespace": namespace}
@@ -167,7 +181,7 @@ class World:
         """Some of one node, gracefully; sometimes all."""
         name = rng.choice(list(self.machines))
         keys = self.pods_of(name)
-        for key in rng.sample(keys, min(len(keys), rng.choice((1, 3, 8, 20)))):
+        for key in rng.sample(keys, min(len(keys), rng.choice((1, 2, 4, 20)))):
             self.delete_pod(key)
 
     def delete_pod(self, key: str) -> None:
@@ -232,23 +246,31 @@ def slow_down_timed_rounds(seconds: float) -> None:
     rounds.KEEP_SECONDS = min(10.0, 2 * seconds)
 
 
-def remember_parsed_addresses() -> None:
-    """A third of the agents' time goes into parsing the same few texts: pure, so remembering them changes nothing."""
-    records.parse_address = lru_cache(maxsize=4096)(parse_address)  # type: ignore[attr-defined]
+def slow_down_looks(seconds: float) -> None:
+    """The agents' look for what nobody tells them of: leaks, files that a hand changed."""
+    reclaim._TICK_SECONDS = (1.0, seconds)
 
 
-def remember_metrics() -> None:
-    """The same for the few series that are set at each round."""
-    MetricWrapperBase.labels = _labels  # type: ignore[method-assign]
-    Gauge.set = lambda self, value: None  # type: ignore[method-assign]  # nobody reads them here
+def remember_texts() -> None:
+    """A fifth of the time went into parsing and writing the same few texts: pure, so remembering them changes nothing."""
+    Prefix.__str__ = lru_cache(maxsize=4096)(Prefix.__str__)  # type: ignore[method-assign, assignment]
+    for pure in (parse_prefix, parse_address, records.address, plugin_twin._address, quote):
+        _replace(pure, lru_cache(maxsize=4096)(pure))
 
 
-@cache
-def _labels(metric: Any, *values: Any) -> Any:
-    return _find_labels(metric, *values)
+def _replace(old: Callable[..., Any], new: Callable[..., Any]) -> None:
+    """Wherever it was imported."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("podcidr.", "tests.simulation.")):
+            for attribute in [attribute for attribute, value in vars(module).items() if value is old]:
+                setattr(module, attribute, new)
 
 
-_find_labels = MetricWrapperBase.labels
+def count_no_metrics() -> None:
+    """Nobody reads them here."""
+    MetricWrapperBase.labels = lambda self, *_values, **_named: self  # type: ignore[method-assign]
+    for kind, name in ((Gauge, "set"), (Counted, "inc"), (Histogram, "observe")):
+        setattr(kind, name, lambda self, *_: None)
 
 
 def remember_paths() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from podcidr.agent.allocation import build
+from podcidr.agent.allocation import Allocation, build
 from podcidr.agent.namespaces import NamespaceFiles
 from podcidr.agent.observed import NamespaceSeen, NodeCIDRSeen, PoolSeen
 from podcidr.agent.report import Published
@@ -28,6 +28,8 @@ class Publisher:
         self._stamp: int | None = None  # of that file
         self._known: tuple[object, ...] = ()  # what the namespaces were last resolved with
         self._stale: set[str] = set()
+        self._built: Allocation | None = None
+        self._built_of: tuple[NodeCIDRSeen, Mapping[str, PoolSeen]] | None = None
         self.files = NamespaceFiles(state)
         self.published: Published | None = None
         self.ready = ready
@@ -86,7 +88,7 @@ class Publisher:
         self._known = known
 
     async def _publish(self, seen: NodeCIDRSeen, pools: Mapping[str, PoolSeen]) -> None:
-        allocation = build(self._node_name, seen, pools, self._state_id)
+        allocation = self._build(seen, pools)
         if allocation.document != self._document:
             standing = await self._state.publish(allocation.document)
             if standing == standing_of(allocation.document):
@@ -107,3 +109,10 @@ class Publisher:
             room=allocation.room,
             problems=problems,
         )
+
+    def _build(self, seen: NodeCIDRSeen, pools: Mapping[str, PoolSeen]) -> Allocation:
+        """What the last round built, unless something changed: most rounds are about pods."""
+        if self._built is None or self._built_of != (seen, pools):
+            self._built_of = seen, dict(pools)
+            self._built = build(self._node_name, seen, pools, self._state_id)
+        return self._built

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from podcidr.agent import publisher as publishing
 from podcidr.agent.observed import NamespaceSeen
 from podcidr.agent.publisher import Publisher
 from podcidr.agent.statedir import Standing, StateDir
@@ -118,3 +119,24 @@ async def test_a_newer_file_is_left_alone_and_reported(state: StateDir) -> None:
     assert behind.published is not None
     assert behind.published.standing == Standing("u1", 9)
     assert (state.read_allocation() or {})["epoch"] == 9
+
+
+async def test_what_changes_is_built_anew_and_only_that(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+    original = publishing.build
+
+    def spy(node: str, seen: Any, *rest: Any) -> Any:
+        built.append(seen.epoch)
+        return original(node, seen, *rest)
+
+    monkeypatch.setattr(publishing, "build", spy)
+    made, pools = publisher(state), dict(POOLS)
+    for _ in range(3):
+        await made.publish(nodecidr(BLOCK), pools, NAMESPACES)
+    assert len(built) == 1
+    pools["default"] = pool(reserved=["10.64.3.7"])
+    await made.publish(nodecidr(BLOCK), pools, NAMESPACES)
+    await made.publish(nodecidr(), pools, NAMESPACES)
+    assert len(built) == 3
+    assert made.published is not None
+    assert not made.published.room
