@@ -305,9 +305,10 @@ class _Run:
             yield from self._leaks(machine)
         outliving = [ipaddress.ip_address(address) for address in witness.holders if witness.outlives_restore(address)]
         for cidr, row in sorted(witness.rows.items()):
+            if cidr not in witness.listed and any(address in ipaddress.ip_network(cidr) for address in outliving):
+                continue
             if row.quarantined_at is not None:
-                if not any(address in ipaddress.ip_network(cidr) for address in outliving):
-                    yield f"{cidr} still rests in quarantine"
+                yield f"{cidr} still rests in quarantine"
             elif witness.listed.get(cidr) != row.node:
                 yield f"{cidr} is claimed for {row.node}, but {witness.listed.get(cidr, 'nobody')} lists it"
         yield from (f"{cidr} is listed by {node} without an IPBlock" for cidr, node in witness.listed.items() if cidr not in witness.rows)

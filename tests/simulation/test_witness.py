@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.fake_api import Change, Stored
-from tests.simulation.witness import Witness
+from tests.simulation.witness import Row, Witness
 
 Object = dict[str, Any]
 BLOCK = "10.64.3.0/28"
@@ -36,3 +36,15 @@ def test_a_block_leaves_by_any_report_at_its_epoch(reports: list[tuple[int, int]
     for revision, (old, new) in enumerate(itertools.pairwise(states)):
         witness.changed(Change(revision, "nodecidrs", "MODIFIED", "n1", Stored(new), old))
     assert (witness.violation is None) is passes
+
+
+def test_what_outlives_a_restore_lies_in_what_nobody_lists() -> None:
+    """A claim that was given back later is in the backup; another node's pods live in it by now."""
+    seen = Witness(now=lambda: 100.0, live_nodes=set)
+    seen.rows["10.0.0.124/30"] = Row("uid-1", "n1", "default")
+    seen.holders["10.0.0.126"] = "n0", "c1"
+    assert not seen.outlives_restore("10.0.0.126"), "without a restore there is no excuse"
+    seen.restored_at = 50.0
+    assert seen.outlives_restore("10.0.0.126")
+    seen.listed["10.0.0.124/30"] = "n1"
+    assert not seen.outlives_restore("10.0.0.126"), "two nodes have it"

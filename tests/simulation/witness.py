@@ -106,11 +106,11 @@ class Witness:
         return next((cidr for cidr, holder in self.listed.items() if holder == node and number in _network(cidr)), None)
 
     def outlives_restore(self, address: str) -> bool:
-        """Whether it lies in a block that rests after another node: a claim from before a restore of etcd may own what a later
-        owner's pods live in. Nobody else gets the block, and it rests until they end."""
+        """Whether it lies in a block that another node has in the ledger and nobody in a list: a claim or a rest from before a restore
+        of etcd may own what a later owner's pods live in. Nobody gets the block until they end."""
         node, _ = self.holders[address]
-        resting = (cidr for cidr, row in self.rows.items() if row.quarantined_at is not None and row.node != node)
-        return self.restored_at > 0 and any(_address(address) in _network(cidr) for cidr in resting)
+        others = (cidr for cidr, row in self.rows.items() if cidr not in self.listed and row.node != node)
+        return self.restored_at > 0 and any(_address(address) in _network(cidr) for cidr in others)
 
     # What the API holds
 

@@ -253,7 +253,7 @@ def slow_down_looks(seconds: float) -> None:
 
 def remember_texts() -> None:
     """A fifth of the time went into parsing and writing the same few texts: pure, so remembering them changes nothing."""
-    Prefix.__str__ = lru_cache(maxsize=4096)(Prefix.__str__)  # type: ignore[method-assign, assignment]
+    Prefix.__str__ = lru_cache(maxsize=4096)(Prefix.__str__)  # type: ignore[method-assign]
     for pure in (parse_prefix, parse_address, records.address, plugin_twin._address, quote):
         _replace(pure, lru_cache(maxsize=4096)(pure))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from podcidr.agent import publisher as publishing
+from podcidr.agent.allocation import build
 from podcidr.agent.observed import NamespaceSeen
 from podcidr.agent.publisher import Publisher
 from podcidr.agent.statedir import Standing, StateDir
@@ -123,13 +123,12 @@ async def test_a_newer_file_is_left_alone_and_reported(state: StateDir) -> None:
 
 async def test_what_changes_is_built_anew_and_only_that(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[int] = []
-    original = publishing.build
 
     def spy(node: str, seen: Any, *rest: Any) -> Any:
         built.append(seen.epoch)
-        return original(node, seen, *rest)
+        return build(node, seen, *rest)
 
-    monkeypatch.setattr(publishing, "build", spy)
+    monkeypatch.setattr("podcidr.agent.publisher.build", spy)
     made, pools = publisher(state), dict(POOLS)
     for _ in range(3):
         await made.publish(nodecidr(BLOCK), pools, NAMESPACES)
