@@ -253,9 +253,15 @@ class _Run:
             assert old is not None
             world.api.put("namespaces", name, {**old, "metadata": {**old["metadata"], "annotations": annotations}})
         for pool in world.api.values("ippools"):
-            spec = {**pool["spec"], "disabled": False, "reserved": []}  # reserved where the pool had a CIDR once: that is Invalid
-            world.api.put("ippools", pool["metadata"]["name"], {**pool, "spec": spec})
+            world.api.put("ippools", pool["metadata"]["name"], {**pool, "spec": self._mended(pool["spec"])})
         self._thin_out()
+
+    def _mended(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """In use, nothing reserved where the pool had a CIDR once (that is Invalid), and with room if another has its CIDR too."""
+        cidrs, count = spec["ipv4"]["cidrs"], Counter(c for pool in self.world.api.values("ippools") for c in pool["spec"]["ipv4"]["cidrs"])
+        if all(count[cidr] > 1 for cidr in cidrs):
+            cidrs = [*cidrs, "10.9.0.0/26"] if count["10.9.0.0/26"] == 0 else [*cidrs, "10.9.1.0/26"]
+        return {**spec, "ipv4": {**spec["ipv4"], "cidrs": cidrs}, "disabled": False, "reserved": []}
 
     def _thin_out(self) -> None:
         """Leave no more pods than surely fit."""
