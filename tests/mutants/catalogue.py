@@ -10,13 +10,10 @@ from tests.simulation.mutants import MUTANTS as SWITCHES
 
 RARE = frozenset(
     {
-        "leave-without-fence",
-        "enter-what-another-claimed",
         "enter-without-test",
         "trust-a-report-of-another-uid",
         "go-back-an-epoch",
         "two-agents-at-once",
-        "free-what-is-listed",
     }
 )
 """They take a late message in a window of seconds, more than 60 seeds: of these the unit tests, the twin and the model are the proof."""

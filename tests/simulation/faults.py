@@ -5,12 +5,13 @@ object deleted for long while its machine runs pods that nobody reports.
 """
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable
 
 from tests.simulation.loop import Process
 from tests.simulation.machine import Machine
-from tests.simulation.operators import Replica
+from tests.simulation.operators import ENTER, FREE, Replica
 from tests.simulation.world import MAX_PODS, WALL_SKEW_SECONDS, World
 
 Fault = Callable[[World, random.Random], Awaitable[bool]]
@@ -158,9 +159,9 @@ async def _ambush(world: World, rng: random.Random, replica: Replica, strike: Ca
 async def enter_held_back(world: World, rng: random.Random) -> bool:
     """A leader's patch of a list stays on its way, perhaps while the leader dies and nobody needs the block any more."""
     replica = _leader_or_any(world, rng)
-    if replica is None or replica.process is None or not replica.leads:
+    if replica is None or replica.process is None or not replica.leads or replica.hold_back_seconds is not None:
         return False
-    replica.hold_back_seconds = rng.uniform(8.0, 60.0)
+    replica.held_back, replica.hold_back_seconds = ENTER, rng.uniform(8.0, 60.0)
     before = {pod["metadata"]["name"] for pod in world.api.values("pods")}
     for _ in range(3):
         _disturb(world, rng)
@@ -176,6 +177,70 @@ async def enter_held_back(world: World, rng: random.Random) -> bool:
     if done and rng.random() < 0.5:
         replica.process.kill()
     return done
+
+
+async def free_held_back(world: World, rng: random.Random) -> bool:
+    """The delete of a block that rested stays on its way: it is repeated, and the block may be another's when the first one arrives."""
+    replica = _leader_or_any(world, rng)
+    if replica is None or not replica.leads or replica.hold_back_seconds is not None:
+        return False
+    replica.held_back, replica.hold_back_seconds = FREE, rng.uniform(20.0, 120.0)
+    for _ in range(90):
+        await asyncio.sleep(1.0)
+        if replica.hold_back_seconds is None:
+            break
+    done, replica.hold_back_seconds = replica.hold_back_seconds is None, None
+    for _ in range(6 if done else 0):
+        await asyncio.sleep(rng.uniform(3.0, 15.0))
+        _disturb(world, rng)
+    return done
+
+
+async def claim_forestalled(world: World, rng: random.Random) -> bool:
+    """A former leader's claim of the same block, for another node, was on its way all the time and arrives first."""
+    replica = _leader_or_any(world, rng)
+    if replica is None or not replica.leads or replica.forestall is not None:
+        return False
+    done = False
+
+    def forestall(path: str, body: bytes) -> None:
+        nonlocal done
+        claim = json.loads(body)
+        others = [n for n in world.api.values("nodecidrs") if n["metadata"]["name"] != claim["spec"]["node"]]
+        if others:
+            other = rng.choice(others)["metadata"]
+            spec = {**claim["spec"], "node": other["name"], "nodeCIDRUID": other["uid"]}
+            done = world.api.handle("POST", path, json.dumps({**claim, "spec": spec}).encode()).status < 300
+
+    replica.forestall = forestall
+    for round_number in range(30):
+        if round_number % 10 == 0:
+            _disturb(world, rng)
+        await asyncio.sleep(2.0)
+        if replica.forestall is not forestall:
+            break
+    replica.forestall = None
+    return done
+
+
+async def burst_at_a_drain(world: World, rng: random.Random) -> bool:
+    """Pods come to a node in the moment in which one of its blocks begins to drain."""
+    if world.on_drain is not None:
+        return False
+    struck = False
+
+    def burst(name: str) -> None:
+        nonlocal struck
+        struck = True
+        _disturb(world, rng, name)
+
+    world.on_drain = burst
+    for _ in range(120):
+        await asyncio.sleep(1.0)
+        if struck:
+            return True
+    world.on_drain = None
+    return False
 
 
 async def operator_stopped(world: World, rng: random.Random) -> bool:
@@ -432,6 +497,7 @@ async def etcd_restored(world: World, rng: random.Random) -> bool:
         return False
     plan.agents_calm_until = now + RESTORE_CALM_SECONDS
     _, snapshot = rng.choice(old[-4:])
+    world.cidrs_before_restore = {p["metadata"]["name"]: p["spec"]["ipv4"]["cidrs"] for p in world.api.values("ippools")}
     world.api.restore(snapshot)
     world.witness.restored({plural: world.api.values(plural) for plural in ("nodecidrs", "ipblocks", "nodes")})
     world.network.restart_servers()
@@ -440,7 +506,7 @@ async def etcd_restored(world: World, rng: random.Random) -> bool:
         world.put_node(machine.name)
         machine.nudge()
     await asyncio.sleep(rng.uniform(1.0, 60.0))
-    world.apply_missing_pools()
+    world.apply_pools_again()
     return True
 
 
@@ -467,6 +533,9 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "operator-killed": (2, operator_killed),
     "operator-crashed": (5, operator_crashed),
     "enter-held-back": (3, enter_held_back),
+    "free-held-back": (2, free_held_back),
+    "claim-forestalled": (2, claim_forestalled),
+    "burst-at-a-drain": (4, burst_at_a_drain),
     "operator-stopped": (1, operator_stopped),
     "leader-hangs": (4, leader_hangs),
     "operator-clock-set": (1, operator_clock_set),

@@ -91,14 +91,16 @@ class Network:
 class SimulatedTransport:
     """A process's way to one of the replicas."""
 
-    def __init__(self, network: Network, process: Process, replica: int, on_send: Callable[[str, str], float | None] | None = None) -> None:
+    def __init__(
+        self, network: Network, process: Process, replica: int, on_send: Callable[[str, str, bytes], float | None] | None = None
+    ) -> None:
         self._net, self._process, self._replica, self._on_send = network, process, replica, on_send
 
     async def request(
         self, method: str, path: str, *, body: bytes | None, content_type: str | None, timeout_seconds: float, accept: str | None = None
     ) -> Reply:
         """Send once; the answer may never come, and what it did may come later than that."""
-        held_back = self._on_send(method, path) if self._on_send is not None else None
+        held_back = self._on_send(method, path, body or b"") if self._on_send is not None else None
         answer: asyncio.Future[Reply] = self._net.loop.create_future()
         _Exchange(self._net, self._process, answer, method, path, body, content_type).send(timeout_seconds, held_back)
         return await answer

@@ -16,6 +16,9 @@ from tests.simulation.network import SERVER, Network, SimulatedTransport
 from tests.simulation.witness import Witness
 
 NOWHERE = Address("127.0.0.1", 0)
+ENTER = ("PATCH", "/nodecidrs/", b'"Active"')
+FREE = ("DELETE", "/ipblocks/", b"")
+"""Writes that can be held back: method, part of the path, part of the body."""
 
 
 class SimulatedOperator(Operator):
@@ -73,7 +76,10 @@ class Replica:
         self._skew = wall_skew_seconds
         self._starts = 0
         self.hold_back_seconds: float | None = None
-        """The next patch of a NodeCIDR arrives so late."""
+        """The next write of the kind in `held_back` arrives so late."""
+        self.held_back = ENTER
+        self.forestall: Callable[[str, bytes], None] | None = None
+        """Told of the next claim just before it is sent."""
         self._writes_left = 0
         self._strike: Callable[[Process], None] | None = None
         self.rate = rng.choice((1.0, 1.0, rng.uniform(0.9, 1.1)))
@@ -97,11 +103,14 @@ class Replica:
         process = self.process = Process(self._net.loop, self.name)
         clock = SimulatedClock(self._net.loop, random.Random(self._rng.random()), rate=self.rate, wall_skew_seconds=self._skew)
 
-        def sending(method: str, path: str) -> float | None:
+        def sending(method: str, path: str, body: bytes) -> float | None:
             self._spring(process, method, path)
             self._look_whether_it_may_write(config.identity, method, path)
+            if method == "POST" and "/ipblocks" in path and self.forestall is not None:
+                tell, self.forestall = self.forestall, None
+                tell(path, body)
             seconds = None
-            if method == "PATCH" and "/nodecidrs/" in path:
+            if method == self.held_back[0] and self.held_back[1] in path and self.held_back[2] in body:
                 seconds, self.hold_back_seconds = self.hold_back_seconds, None
             return seconds
 

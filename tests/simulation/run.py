@@ -291,7 +291,7 @@ class _Run:
         deadline = self.world.loop.now + SETTLE_SECONDS
         while True:
             await asyncio.sleep(30.0)
-            self.world.apply_missing_pools()  # one that a backup knew as being deleted goes only now
+            self.world.apply_pools_again()  # one that a backup knew as being deleted goes only now
             why = next(self._unsettled(), None)
             if why is None or self.world.loop.now > deadline:
                 return why

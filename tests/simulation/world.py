@@ -63,7 +63,10 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.replicas: list[Replica] = []
         self.snapshots: list[tuple[float, Snapshot]] = []
+        self.on_drain: Callable[[str], None] | None = None
+        """Told of the next node of whose blocks one begins to drain."""
         self.manifests: dict[str, Object] = {}
+        self.cidrs_before_restore: dict[str, list[str]] = {}
         self.replacing_pool = False
         self.serial = 0
         self.bad_pods: set[str] = set()
@@ -75,6 +78,9 @@ class World:
 
     def _changed(self, change: Change) -> None:
         self.witness.changed(change)
+        if change.plural == "nodecidrs" and self.on_drain is not None and _begins_to_drain(change):
+            told, self.on_drain = self.on_drain, None
+            told(change.key)
         if change.plural == "pods":
             machine = self.machines.get(change.new.value["spec"].get("nodeName", ""))
             if machine is not None and machine.powered:
@@ -134,11 +140,19 @@ class World:
         self.manifests[name] = {"kind": "IPPool", "apiVersion": "podcidr.io/v1alpha1", "metadata": {"name": name}, "spec": body}
         self.api.put("ippools", name, self.manifests[name])
 
-    def apply_missing_pools(self) -> None:
-        """What people applied after a backup was made, or deleted and applied anew, they apply again after its restore."""
+    def apply_pools_again(self) -> None:
+        """Pools, and CIDRs of them, that people applied after the backup was made that is restored."""
         for name, manifest in self.manifests.items():
             if self.api.find("ippools", name) is None and not self.replacing_pool:
                 self.api.put("ippools", name, manifest)
+        for name, cidrs in self.cidrs_before_restore.items():
+            pool = self.api.find("ippools", name)
+            if pool is not None and "deletionTimestamp" not in pool["metadata"]:
+                ipv4 = pool["spec"]["ipv4"]
+                missing = [cidr for cidr in cidrs if cidr not in ipv4["cidrs"]]
+                if missing:
+                    spec = {**pool["spec"], "ipv4": {**ipv4, "cidrs": [*ipv4["cidrs"], *missing]}}
+                    self.api.put("ippools", name, {**pool, "spec": spec})
 
     def put_node(self, name: str, *, ready: bool = True) -> None:
         """As kubelet registers it."""
@@ -216,6 +230,14 @@ class World:
         """An etcd backup."""
         self.snapshots.append((self.loop.now, self.api.snapshot()))
         self.actions["backup-taken"] += 1
+
+
+def _begins_to_drain(change: Change) -> bool:
+    before, after = (
+        {block["cidr"] for block in obj["spec"]["blocks"] if block["state"] == "Draining"} if obj else set[str]()
+        for obj in (change.old, change.new.value)
+    )
+    return change.type != "DELETED" and bool(after - before)
 
 
 LIFE: tuple[tuple[int, Callable[[World, random.Random], None]], ...] = (
